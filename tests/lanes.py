@@ -49,6 +49,15 @@ _SHARED_FOLDERS = (
 )
 # These run the AWS program. A worker spends several seconds of CPU on importing pulumi_aws for the first of them.
 _AWS_PROGRAM = ("tests/unit/infra/aws/", "tests/unit/policy/test_aws_")
+# They share the runs of the Docker program.
+_DOCKER_PROGRAM = (
+    "tests/unit/infra/test_cluster_program.py",
+    "tests/unit/infra/test_monitored_replicas.py",
+    "tests/unit/infra/test_program.py",
+    "tests/unit/infra/test_redis_drain.py",
+    "tests/unit/infra/test_redis_replicas.py",
+    "tests/unit/infra/test_rotated_program.py",
+)
 
 
 def lane_of(nodeid: str) -> str:
@@ -58,6 +67,8 @@ def lane_of(nodeid: str) -> str:
         return LIVE_LANE
     if path.startswith(_AWS_PROGRAM):
         return "the AWS program"
+    if path.startswith(_DOCKER_PROGRAM):
+        return "the Docker program"
     # A worker creates what the other files share once, for all of its lanes.
     return path.rpartition("/")[0] if path.startswith(_SHARED_FOLDERS) else path
 

@@ -1,4 +1,4 @@
-"""Runs of the Docker program with the default settings, once per test module."""
+"""Runs of the Docker program, which all tests share: one for each set of settings."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ from tests.unit.infra.program import Program, run_program
 Run = Callable[..., Program]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Return a function that runs the program with the given settings."""
+    """Return a function that runs the program with the given settings, once for all tests."""
     # Containers have labels with the state's path and id, so programs that a test compares must share the state.
     folder = tmp_path_factory.mktemp("state")
+    programs: dict[str, Program] = {}
 
     def run_with(**settings: Any) -> Program:
+        given = repr(sorted(settings.items()))
+        if given not in programs:
+            programs[given] = run_once(settings)
+        return programs[given]
+
+    def run_once(settings: dict[str, Any]) -> Program:
         with pytest.MonkeyPatch.context() as patch:
             # The build contexts contain wheels, which would be downloaded.
             for module in ("access", "postgres_cluster"):
@@ -38,24 +45,24 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run_with
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def program(run: Run) -> Program:
     return run()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def monitored(run: Run) -> Program:
     """The program with monitoring on."""
     return run(monitoring="true", monitoringTargets={"web": "web-1:9000, web-2:9000"})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def clustered(run: Run) -> Program:
     """The program with replicas of Postgres."""
     return run(postgresReplicas=2)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def replicated(run: Run) -> Program:
     """The program with replicas of Redis."""
     return run(redisReplicas="2")

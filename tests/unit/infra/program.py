@@ -131,6 +131,7 @@ def run_program(
     has_metrics: bool = False,
     cluster: ClusterState | None = None,
     redis_primary: str | None = None,
+    leases: NetworkLeases | None = None,
     **settings: Any,
 ) -> Program:
     """Declare the Docker stack `unit` with these settings. `folder` contains its state."""
@@ -145,12 +146,11 @@ def run_program(
         @mocks.test  # type: ignore[untyped-decorator]
         def declare() -> Any:
             parsed = StackSettings.parse(settings)
-            leases = REPLICATED_LEASES if parsed.redis_replicas else LEASES
             stack = DockerStack(
                 program.checkout,
                 "unit",
                 parsed,
-                leases,
+                leases or (REPLICATED_LEASES if parsed.redis_replicas else LEASES),
                 rotation or Rotation(),
                 has_metrics=has_metrics,
                 cluster=cluster or ClusterState(),

@@ -13,6 +13,7 @@ from infra import outputs
 from infra.docker.members import ClusterState
 from infra.spec import etcd, postgres_cluster
 from infra.spec.rotation import AUTHORITY, Rotation
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.infra.conftest import Run
 from tests.unit.infra.program import CONTAINER, VOLUME, Program
@@ -120,7 +121,9 @@ def test_a_changed_parameter_replaces_no_container_of_a_cluster(clustered: Progr
 @promise("a bad setting is refused in one line that names it, before anything is changed")
 @pytest.mark.parametrize("replicas", [0, 2])
 def test_no_file_of_a_server_is_changed_before_its_parameters_are_checked(run: Run, replicas: int) -> None:
-    program = run(postgresReplicas=replicas, postgresParameters='{"work_mem": "9MB"}')
+    program = run(
+        postgresReplicas=replicas, postgresMaxConnections=150, postgresParameters='{"work_mem": "9MB"}'
+    )
     (checked,) = (r for r in program.resources if r.name == "postgres-parameters")
     assert "work_mem = '9MB'" in checked.inputs["configuration"]
     files = {f"{member}-files" for member in MEMBERS[: 1 + replicas]}
@@ -164,16 +167,17 @@ def test_new_members_of_etcd_start_together_because_one_alone_is_never_healthy(r
 
 
 @promise("clients of a cluster connect to the primary among its servers")
-@pytest.mark.parametrize("role", ["app", "readonly", "monitor", "migrator"])
-def test_a_database_url_lists_every_member_and_asks_for_the_primary(clustered: Program, role: str) -> None:
-    url = clustered.exports[outputs.DATABASE_URLS][0][role]
-    servers, _, query = url.rpartition("@")[2].partition("?")
-    assert servers == "localhost:21001,localhost:21007,localhost:21008/groundwork"
-    given = parse_qs(query)
-    # Sessions of readonly and monitor are read-only, so that read-write would find no server for them.
-    assert given["target_session_attrs"] == ["primary"]
-    assert given["connect_timeout"] == ["2"]
-    assert given["sslmode"] == ["verify-full"]
+def test_a_database_url_lists_every_member_and_asks_for_the_primary(clustered: Program) -> None:
+    for role in ("app", "readonly", "monitor", "migrator"):
+        with in_case(role):
+            url = clustered.exports[outputs.DATABASE_URLS][0][role]
+            servers, _, query = url.rpartition("@")[2].partition("?")
+            assert servers == "localhost:21001,localhost:21007,localhost:21008/groundwork"
+            given = parse_qs(query)
+            # Sessions of readonly and monitor are read-only, so that read-write would find no server for them.
+            assert given["target_session_attrs"] == ["primary"]
+            assert given["connect_timeout"] == ["2"]
+            assert given["sslmode"] == ["verify-full"]
 
 
 @promise("with replicas, the roles app and readonly have a URL that prefers them")

@@ -12,6 +12,7 @@ from infra.docker import ownership
 from infra.docker.stack import METRICS_VOLUME
 from infra.images.context import stack_images
 from infra.spec import etcd, monitoring, postgres_cluster
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.infra.conftest import Run
 from tests.unit.infra.program import (
@@ -35,18 +36,18 @@ DATA_VOLUMES = {"postgres-data", "postgres-backups", "redis-data"}
 SECRET_OUTPUTS = {outputs.DATABASE_URLS, outputs.REDIS_URLS, outputs.TOKEN_KEYS}
 
 
-@pytest.fixture(
-    params=[
-        *(("monitored", service) for service in ALL_SERVICES),
-        *(("clustered", service) for service in CLUSTER_SERVICES),
-        *(("replicated", service) for service in REDIS_GROUP),
-    ],
-    ids=lambda param: " ".join(param),
-)
-def container(request: pytest.FixtureRequest) -> Resource:
-    program, service = request.param
-    found: Resource = request.getfixturevalue(program).of_type(CONTAINER)[service]
-    return found
+@pytest.fixture(scope="module")
+def every_container(monitored: Program, clustered: Program, replicated: Program) -> list[Resource]:
+    """One container of each kind."""
+    return [
+        program.of_type(CONTAINER)[service]
+        for program, services in (
+            (monitored, ALL_SERVICES),
+            (clustered, CLUSTER_SERVICES),
+            (replicated, REDIS_GROUP),
+        )
+        for service in services
+    ]
 
 
 def test_the_stack_has_three_containers_on_one_network(program: Program) -> None:
@@ -86,25 +87,29 @@ def test_every_resource_belongs_to_its_component(monitored: Program) -> None:
         assert f"groundwork:docker:{component}$" in urn, urn
 
 
-def test_the_root_of_a_container_is_read_only(container: Resource) -> None:
-    assert container.inputs["readOnly"] is True, container.urn
+def test_the_root_of_a_container_is_read_only(every_container: list[Resource]) -> None:
+    for container in every_container:
+        assert container.inputs["readOnly"] is True, container.urn
 
 
 @promise("containers run without root, capabilities or a writable root")
-def test_a_container_has_no_capabilities_and_is_not_privileged(container: Resource) -> None:
-    assert container.inputs["capabilities"] == {"drops": ["ALL"]}, container.urn
-    assert not container.inputs.get("privileged"), container.urn
+def test_a_container_has_no_capabilities_and_is_not_privileged(every_container: list[Resource]) -> None:
+    for container in every_container:
+        assert container.inputs["capabilities"] == {"drops": ["ALL"]}, container.urn
+        assert not container.inputs.get("privileged"), container.urn
 
 
-def test_a_container_cannot_gain_privileges(container: Resource) -> None:
-    assert "no-new-privileges=true" in container.inputs["securityOpts"], container.urn
+def test_a_container_cannot_gain_privileges(every_container: list[Resource]) -> None:
+    for container in every_container:
+        assert "no-new-privileges=true" in container.inputs["securityOpts"], container.urn
 
 
 @promise("containers run without root, capabilities or a writable root")
-def test_a_container_runs_as_a_user_and_group_that_are_not_root(container: Resource) -> None:
-    uid, gid = (int(number) for number in container.inputs["user"].split(":"))
-    assert uid >= 10_000, container.urn
-    assert gid >= 10_000, container.urn
+def test_a_container_runs_as_a_user_and_group_that_are_not_root(every_container: list[Resource]) -> None:
+    for container in every_container:
+        uid, gid = (int(number) for number in container.inputs["user"].split(":"))
+        assert uid >= 10_000, container.urn
+        assert gid >= 10_000, container.urn
 
 
 @promise("no two containers run as the same user, except the servers and Sentinels of one Redis")
@@ -120,9 +125,10 @@ def test_no_two_containers_share_a_user(monitored: Program, replicated: Program)
 
 
 @promise("containers have limits for memory, processes and logs")
-def test_a_container_has_a_memory_limit_and_no_swap(container: Resource) -> None:
-    assert container.inputs["memory"] >= 64, container.urn
-    assert container.inputs["memorySwap"] == container.inputs["memory"], container.urn
+def test_a_container_has_a_memory_limit_and_no_swap(every_container: list[Resource]) -> None:
+    for container in every_container:
+        assert container.inputs["memory"] >= 64, container.urn
+        assert container.inputs["memorySwap"] == container.inputs["memory"], container.urn
 
 
 def test_a_container_has_a_process_limit(monitored: Program) -> None:
@@ -132,22 +138,19 @@ def test_a_container_has_a_process_limit(monitored: Program) -> None:
 
 
 @promise("free ports are picked, published on 127.0.0.1 only, and kept")
-@pytest.mark.parametrize(
-    ("service", "port"),
-    [
+def test_a_port_is_published_on_the_loopback_address_only(monitored: Program) -> None:
+    cases: list[tuple[str, int]] = [
         ("postgres", LEASES.postgres),
         ("redis", LEASES.redis),
         ("access", LEASES.access),
         ("prometheus", LEASES.prometheus),
-    ],
-)
-def test_a_port_is_published_on_the_loopback_address_only(
-    monitored: Program, service: str, port: int
-) -> None:
-    container = monitored.of_type(CONTAINER)[service]
-    assert [(p["ip"], p["external"]) for p in container.inputs["ports"]] == [("127.0.0.1", port)], (
-        container.urn
-    )
+    ]
+    for service, port in cases:
+        with in_case(service, port):
+            container = monitored.of_type(CONTAINER)[service]
+            assert [(p["ip"], p["external"]) for p in container.inputs["ports"]] == [("127.0.0.1", port)], (
+                container.urn
+            )
 
 
 @pytest.mark.parametrize("service", ["postgres-exporter", "redis-exporter"])
@@ -157,22 +160,27 @@ def test_an_exporter_publishes_no_port(monitored: Program, service: str) -> None
 
 
 @promise("secrets are mounted read-only from named volumes, and a container writes data volumes only")
-def test_a_container_mounts_only_named_volumes_and_writes_only_data(container: Resource) -> None:
-    assert not container.inputs.get("mounts"), container.urn
-    for volume in container.inputs["volumes"]:
-        assert "hostPath" not in volume, container.urn
-        assert volume["readOnly"] is not volume["volumeName"].endswith(("-data", "-backups")), container.urn
+def test_a_container_mounts_only_named_volumes_and_writes_only_data(every_container: list[Resource]) -> None:
+    for container in every_container:
+        assert not container.inputs.get("mounts"), container.urn
+        for volume in container.inputs["volumes"]:
+            assert "hostPath" not in volume, container.urn
+            assert volume["readOnly"] is not volume["volumeName"].endswith(("-data", "-backups")), (
+                container.urn
+            )
 
 
-def test_a_temporary_folder_of_a_container_is_noexec(container: Resource) -> None:
-    for path, options in container.inputs["tmpfs"].items():
-        assert {"noexec", "nosuid", "nodev"} <= set(options.split(",")), f"{container.urn} {path}"
-        assert "size=" in options, f"{container.urn} {path}"
+def test_a_temporary_folder_of_a_container_is_noexec(every_container: list[Resource]) -> None:
+    for container in every_container:
+        for path, options in container.inputs["tmpfs"].items():
+            assert {"noexec", "nosuid", "nodev"} <= set(options.split(",")), f"{container.urn} {path}"
+            assert "size=" in options, f"{container.urn} {path}"
 
 
-def test_the_log_of_a_container_is_rotated(container: Resource) -> None:
-    assert container.inputs["logDriver"] == "json-file", container.urn
-    assert container.inputs["logOpts"] == {"max-size": "10240k", "max-file": "3"}, container.urn
+def test_the_log_of_a_container_is_rotated(every_container: list[Resource]) -> None:
+    for container in every_container:
+        assert container.inputs["logDriver"] == "json-file", container.urn
+        assert container.inputs["logOpts"] == {"max-size": "10240k", "max-file": "3"}, container.urn
 
 
 def test_the_log_settings_reach_every_container(run: Run) -> None:
@@ -181,19 +189,21 @@ def test_the_log_settings_reach_every_container(run: Run) -> None:
     assert logs == {service: {"max-size": "2048k", "max-file": "7"} for service in ALL_SERVICES}
 
 
-def test_a_container_has_a_health_check(container: Resource) -> None:
-    check = container.inputs["healthcheck"]
-    assert check["tests"][0] == "CMD", container.urn
-    assert len(check["tests"]) > 1, container.urn
+def test_a_container_has_a_health_check(every_container: list[Resource]) -> None:
+    for container in every_container:
+        check = container.inputs["healthcheck"]
+        assert check["tests"][0] == "CMD", container.urn
+        assert len(check["tests"]) > 1, container.urn
 
 
 @promise("`docker ps` shows a change of health within 30 s")
-def test_a_change_of_health_is_visible_within_30_s(container: Resource) -> None:
-    check = container.inputs["healthcheck"]
-    seconds = [int(check[key].removesuffix("s")) for key in ("interval", "timeout")]
-    assert sum(seconds) * check["retries"] <= 30
-    # A check itself times out after 3 s.
-    assert seconds[1] >= 5
+def test_a_change_of_health_is_visible_within_30_s(every_container: list[Resource]) -> None:
+    for container in every_container:
+        check = container.inputs["healthcheck"]
+        seconds = [int(check[key].removesuffix("s")) for key in ("interval", "timeout")]
+        assert sum(seconds) * check["retries"] <= 30
+        # A check itself times out after 3 s.
+        assert seconds[1] >= 5
 
 
 @promise("each part starts when the previous one is healthy")
@@ -205,39 +215,45 @@ def test_the_start_of_every_container_waits_until_it_is_healthy(monitored: Progr
 
 
 @promise("a container sends no DNS query outside")
-def test_a_container_uses_no_external_resolver(container: Resource) -> None:
-    assert container.inputs["dns"] == ["127.0.0.1"], container.urn
+def test_a_container_uses_no_external_resolver(every_container: list[Resource]) -> None:
+    for container in every_container:
+        assert container.inputs["dns"] == ["127.0.0.1"], container.urn
 
 
-def test_a_container_is_on_the_data_network_only(monitored: Program, container: Resource) -> None:
-    names = [network["name"] for network in container.inputs["networksAdvanced"]]
-    assert names == [monitored.checkout.name("unit", "data")], container.urn
-    assert not container.inputs.get("networkMode"), container.urn
+def test_a_container_is_on_the_data_network_only(monitored: Program, every_container: list[Resource]) -> None:
+    for container in every_container:
+        names = [network["name"] for network in container.inputs["networksAdvanced"]]
+        assert names == [monitored.checkout.name("unit", "data")], container.urn
+        assert not container.inputs.get("networkMode"), container.urn
 
 
-def test_a_container_is_deleted_before_it_is_replaced(container: Resource) -> None:
-    assert container.delete_before_replace, container.urn
+def test_a_container_is_deleted_before_it_is_replaced(every_container: list[Resource]) -> None:
+    for container in every_container:
+        assert container.delete_before_replace, container.urn
 
 
-def test_a_container_gets_time_to_stop(container: Resource) -> None:
-    assert container.inputs["destroyGraceSeconds"] >= 10, container.urn
-    assert container.inputs["stopTimeout"] >= 10, container.urn
+def test_a_container_gets_time_to_stop(every_container: list[Resource]) -> None:
+    for container in every_container:
+        assert container.inputs["destroyGraceSeconds"] >= 10, container.urn
+        assert container.inputs["stopTimeout"] >= 10, container.urn
 
 
 @promise("each secret is passed as a file, never in a variable, label or command line")
-def test_a_container_gets_secrets_only_in_files(container: Resource) -> None:
-    assert not [text for text in all_texts(container.inputs) if CANARY in text], container.urn
-    for variable in container.inputs["envs"]:
-        name, _, value = variable.partition("=")
-        assert "://" not in value, f"{container.urn} {name}"
+def test_a_container_gets_secrets_only_in_files(every_container: list[Resource]) -> None:
+    for container in every_container:
+        assert not [text for text in all_texts(container.inputs) if CANARY in text], container.urn
+        for variable in container.inputs["envs"]:
+            name, _, value = variable.partition("=")
+            assert "://" not in value, f"{container.urn} {name}"
 
 
-@pytest.mark.parametrize("kind", [CONTAINER, NETWORK, VOLUME])
-def test_every_docker_resource_has_the_labels_of_its_owner(monitored: Program, kind: str) -> None:
-    for resource in monitored.of_type(kind).values():
-        given = resource.inputs["labels"]
-        labels = given if kind == NETWORK else {label["label"]: label["value"] for label in given}
-        assert ownership.labels(monitored.checkout, "unit").items() <= labels.items(), resource.urn
+def test_every_docker_resource_has_the_labels_of_its_owner(monitored: Program) -> None:
+    for kind in (CONTAINER, NETWORK, VOLUME):
+        with in_case(kind):
+            for resource in monitored.of_type(kind).values():
+                given = resource.inputs["labels"]
+                labels = given if kind == NETWORK else {label["label"]: label["value"] for label in given}
+                assert ownership.labels(monitored.checkout, "unit").items() <= labels.items(), resource.urn
 
 
 def test_the_default_gateway_of_the_data_network_is_an_unused_address(program: Program) -> None:
@@ -348,22 +364,28 @@ def test_every_secret_in_inputs_is_wrapped(monitored: Program) -> None:
 
 
 @promise("no secret leaves the program, Docker's inspection or the state in clear", control=True)
-@pytest.mark.parametrize(
-    "files",
-    ["postgres-files", "redis-files", "access-files", "postgres-exporter-files", "redis-exporter-files"],
-)
-def test_the_files_of_a_container_contain_secrets(monitored: Program, files: str) -> None:
-    # The control of the two tests above, which would pass for a program without secrets.
-    (resource,) = (r for r in monitored.resources if r.name == files)
-    assert any(CANARY in text for text in all_texts(resource.inputs)), resource.urn
+def test_the_files_of_a_container_contain_secrets(monitored: Program) -> None:
+    cases: list[str] = [
+        "postgres-files",
+        "redis-files",
+        "access-files",
+        "postgres-exporter-files",
+        "redis-exporter-files",
+    ]
+    for files in cases:
+        with in_case(files):
+            # The control of the two tests above, which would pass for a program without secrets.
+            (resource,) = (r for r in monitored.resources if r.name == files)
+            assert any(CANARY in text for text in all_texts(resource.inputs)), resource.urn
 
 
 @promise("the outputs with passwords are Pulumi secrets")
-@pytest.mark.parametrize("output", sorted(SECRET_OUTPUTS))
-def test_an_output_with_passwords_is_secret(program: Program, output: str) -> None:
-    value, is_secret = program.exports[output]
-    assert any(CANARY in text for text in all_texts(value)), output
-    assert is_secret, output
+def test_an_output_with_passwords_is_secret(program: Program) -> None:
+    for output in sorted(SECRET_OUTPUTS):
+        with in_case(output):
+            value, is_secret = program.exports[output]
+            assert any(CANARY in text for text in all_texts(value)), output
+            assert is_secret, output
 
 
 @promise("the outputs with passwords are Pulumi secrets", control=True)
@@ -399,14 +421,15 @@ def test_the_memory_settings_reach_containers_and_expected_values(run: Run) -> N
 
 
 @promise("two checkouts on one machine share no name, port or secret")
-@pytest.mark.parametrize("type_", [CONTAINER, NETWORK, VOLUME])
-def test_another_checkout_gives_every_docker_object_another_name(
-    monitored: Program, run: Run, type_: str
-) -> None:
-    other = run(key="ffffff", monitoring="true")
-    names, others = ({r.inputs["name"] for r in p.of_type(type_).values()} for p in (monitored, other))
-    assert names
-    assert names.isdisjoint(others)
+def test_another_checkout_gives_every_docker_object_another_name(monitored: Program, run: Run) -> None:
+    for type_ in (CONTAINER, NETWORK, VOLUME):
+        with in_case(type_):
+            other = run(key="ffffff", monitoring="true")
+            names, others = (
+                {r.inputs["name"] for r in p.of_type(type_).values()} for p in (monitored, other)
+            )
+            assert names
+            assert names.isdisjoint(others)
 
 
 def _config_digest(program: Program, service: str) -> str:

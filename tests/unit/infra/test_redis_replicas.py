@@ -12,6 +12,7 @@ from infra.settings import StackSettings
 from infra.spec import redis_replication as replication
 from infra.spec.errors import SettingError
 from infra.spec.redis_acl import REPLICATED_USERS
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.infra.conftest import Run
 from tests.unit.infra.program import CANARY, CONTAINER, REPLICATED_LEASES, Program, Resource, all_texts
@@ -26,9 +27,8 @@ def named(program: Program, name: str) -> Resource:
 
 
 @promise("`redisReplicas` accepts what works, and refuses everything else with one line")
-@pytest.mark.parametrize(
-    ("settings", "key", "reason"),
-    [
+def test_what_does_not_work_is_refused() -> None:
+    cases: list[tuple[dict[str, Any], str, str]] = [
         ({"redisReplicas": 1}, "redisReplicas", "1 is not supported"),
         ({"redisReplicas": 3}, "redisReplicas", "3 is not supported"),
         ({"redisReplicas": -2}, "redisReplicas", "-2 is not supported"),
@@ -38,13 +38,13 @@ def named(program: Program, name: str) -> Resource:
             "monitoringTargets",
             "is reserved",
         ),
-    ],
-)
-def test_what_does_not_work_is_refused(settings: dict[str, Any], key: str, reason: str) -> None:
-    with pytest.raises(SettingError, match=reason) as caught:
-        StackSettings.parse(settings)
-    assert f"groundwork:{key}" in str(caught.value)
-    assert "\n" not in str(caught.value)
+    ]
+    for settings, key, reason in cases:
+        with in_case(settings, key, reason):
+            with pytest.raises(SettingError, match=reason) as caught:
+                StackSettings.parse(settings)
+            assert f"groundwork:{key}" in str(caught.value)
+            assert "\n" not in str(caught.value)
 
 
 def test_the_smallest_subnet_contains_every_address() -> None:
@@ -110,14 +110,11 @@ def test_without_replicas_there_is_one_server(program: Program) -> None:
     assert set(program.exports[outputs.CONTAINERS][0]) == {"postgres", "redis", "access", "network"}
 
 
-def test_a_network_that_is_too_small_is_refused_in_one_line(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_network_that_is_too_small_is_refused_in_one_line(run: Run) -> None:
     """It may be of an earlier `networkSubnet`."""
     leases = replace(REPLICATED_LEASES, subnet="10.201.7.0/28")
-    monkeypatch.setattr("tests.unit.infra.program.REPLICATED_LEASES", leases)
     with pytest.raises(SettingError, match=r"10\.201\.7\.0/28 is too small"):
-        run(redisReplicas="2")
+        run(redisReplicas="2", leases=leases)
 
 
 def test_protect_data_protects_only_the_volume_that_stays_without_replicas(run: Run) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.__main__ import MEASURING, RUNS, WORKERS, environment, verdict
+from tests.cases import in_case
 from tests.lanes import LIVE_LANE, LIVE_STACK, LONG_LANES, lane_of, order_of
 
 ROOT = Path(__file__).parents[3]
@@ -25,19 +26,19 @@ def test_every_file_that_uses_the_live_stack_is_in_its_lane() -> None:
     assert {lane_of(f"{file}::test_x") for file in users} == {LIVE_LANE}
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "together"),
-    [
+def test_tests_that_share_servers_stay_together() -> None:
+    cases: list[tuple[str, str, bool]] = [
         ("tests/integration/db/test_a.py::test_x[a::b]", "tests/integration/db/test_b.py::test_y", True),
         ("tests/integration/db/test_a.py::test_x", "tests/integration/cache/test_a.py::test_x", False),
         ("tests/unit/db/test_a.py::test_x", "tests/unit/db/test_b.py::test_x", False),
         ("tests/infra/test_lifecycle.py::test_x", "tests/infra/test_bad_settings.py::test_x", False),
         ("tests/infra/test_egress.py::test_x", "tests/infra/rotation/test_rotation.py::test_x", True),
+        ("tests/unit/infra/test_program.py::test_x", "tests/unit/infra/test_redis_drain.py::test_x", True),
         ("tests/unit/infra/aws/test_a.py::test_x", "tests/unit/policy/test_aws_b.py::test_x", True),
-    ],
-)
-def test_tests_that_share_servers_stay_together(one: str, other: str, together: bool) -> None:
-    assert (lane_of(one) == lane_of(other)) is together
+    ]
+    for one, other, together in cases:
+        with in_case(one, other, together):
+            assert (lane_of(one) == lane_of(other)) is together
 
 
 def test_long_lanes_start_first_and_unit_tests_last() -> None:
@@ -76,9 +77,17 @@ def test_workers_agree_on_the_order_of_a_set_and_write_bytecode(monkeypatch: pyt
     assert len(own) == 2
 
 
-@pytest.mark.parametrize(
-    ("codes", "code"),
-    [([0, 0], 0), ([1, 0], 1), ([0, 1], 1), ([3, 1], 3), ([2], 2), ([5, 0], 0), ([0, 5], 0), ([5, 5], 5)],
-)
-def test_one_failed_run_makes_the_whole_fail(codes: list[int], code: int) -> None:
-    assert verdict(codes) == code
+def test_one_failed_run_makes_the_whole_fail() -> None:
+    cases: list[tuple[list[int], int]] = [
+        ([0, 0], 0),
+        ([1, 0], 1),
+        ([0, 1], 1),
+        ([3, 1], 3),
+        ([2], 2),
+        ([5, 0], 0),
+        ([0, 5], 0),
+        ([5, 5], 5),
+    ]
+    for codes, code in cases:
+        with in_case(codes, code):
+            assert verdict(codes) == code
