@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -21,8 +22,30 @@ import sys
 for name in ("yaml", "rich", "pulumi", "pulumi_docker", "pulumi_aws", "boto3"):
     sys.modules[name] = None
 from ops.cli import main
-main(sys.argv[1:])
 """
+# Runs commands one after the other, because each process would import everything again. It prints the exit code and
+# both outputs of each.
+_IN_TURNS = (
+    _WITHOUT
+    + """
+import io, json, os
+commands, printed, environment = json.loads(sys.argv[1]), sys.stdout, dict(os.environ)
+for arguments, variables in commands:
+    os.environ.clear()
+    os.environ.update(environment | variables)
+    sys.stdout, sys.stderr = outputs = io.StringIO(), io.StringIO()
+    code = 0
+    try:
+        main(arguments)
+    except SystemExit as over:
+        code = over.code
+    print(json.dumps([code, *(output.getvalue() for output in outputs)]), file=printed)
+"""
+)
+
+
+# Its arguments, and the variables of its environment.
+Command = tuple[tuple[str, ...], dict[str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -38,20 +61,21 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *commands: Command) -> list[tuple[int, str, str]]:
+    """Run each command, with variables of its own. Return the exit codes and the two outputs."""
     dropped = ("PYTHONPATH", "DATABASE_URL", "REDIS_URL")
     env = {name: value for name, value in os.environ.items() if name not in dropped}
-    return subprocess.run(
-        [sys.executable, "-P", "-c", _WITHOUT, *arguments],
-        cwd=folder, env=env | {"PYTHONPATH": str(folder), "GROUNDWORK_CACHE": str(folder / "tools")} | variables,
-        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=60,
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _IN_TURNS, json.dumps(commands)],
+        cwd=folder, env=env | {"PYTHONPATH": str(folder), "GROUNDWORK_CACHE": str(folder / "tools")},
+        capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL, timeout=60,
     )  # fmt: skip
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 @promise("a command that needs more than is installed says so in one line")
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
+def test_a_missing_package_or_checkout_is_one_line(installed: Path) -> None:
+    cases = [
         (("up",), "needs the Python package"),
         (("psql",), "needs the Python package"),
         (("toolchain",), "needs the Python package 'rich'"),
@@ -64,37 +88,33 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
         ),
         (("sql", "check"), "needs a checkout of groundwork with Docker"),
         (("test-servers", "true"), "needs a checkout of groundwork with Docker"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)
-def test_a_missing_package_or_checkout_is_one_line(
-    installed: Path, arguments: tuple[str, ...], said: str
-) -> None:
-    (installed / "one").mkdir(exist_ok=True)
+    ]
+    (installed / "one").mkdir()
     (installed / "one" / "1_a.sql").write_text("SELECT 1;")
-    done = run(installed, *arguments)
-    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("database: ")]
-    assert (done.returncode, done.stdout) == (Exit.ERROR, "")
-    assert line.startswith("groundwork: this command ")
-    assert said in line
+    ended = run(installed, *((arguments, {}) for arguments, _ in cases))
+    for (arguments, said), (code, out, err) in zip(cases, ended, strict=True):
+        (line,) = [line for line in err.splitlines() if not line.startswith("database: ")]
+        assert (code, out) == (Exit.ERROR, ""), arguments
+        assert line.startswith("groundwork: this command "), arguments
+        assert said in line, arguments
 
 
 def test_without_a_checkout_migrate_needs_a_folder_and_a_database(installed: Path, tmp_path: Path) -> None:
     """Never the migrations and the stack of groundwork, which are not those of the project in the current folder."""
-    done = run(installed, "migrate", "status")
-    assert (done.returncode, "migrations folder" in done.stderr) == (Exit.USAGE, True), done.stderr
     (tmp_path / "1_a.sql").write_text("SELECT 1")
-    done = run(installed, "migrate", "status", "--folder", str(tmp_path))
-    assert done.returncode == Exit.USAGE
-    assert done.stderr == (
-        "groundwork: no database is given; pass --url, or set DATABASE_URL in the environment or in a file .env\n"
-    )
+    status = ("migrate", "status")
+    without, within = run(installed, (status, {}), ((*status, "--folder", str(tmp_path)), {}))
+    assert (without[0], "migrations folder" in without[2]) == (Exit.USAGE, True), without
+    assert within == [
+        Exit.USAGE,
+        "",
+        "groundwork: no database is given; pass --url, or set DATABASE_URL in the environment or in a file .env\n",
+    ]
 
 
 @promise("a command that needs more than is installed says so in one line")
-@pytest.mark.parametrize(
-    ("arguments", "variables", "said"),
-    [
+def test_without_a_checkout_a_command_of_servers_asks_for_their_urls(installed: Path) -> None:
+    cases: list[tuple[tuple[str, ...], dict[str, str], str]] = [
         (("seed",), {}, "no database is given; pass --url, or set DATABASE_URL in the environment"),
         (
             ("import", "gharchive", "-"),
@@ -108,21 +128,17 @@ def test_without_a_checkout_migrate_needs_a_folder_and_a_database(installed: Pat
             {"REDIS_URL": "redis://localhost:1"},
             "no database is given; set DATABASE_URL in the environment",
         ),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)
-def test_without_a_checkout_a_command_of_servers_asks_for_their_urls(
-    installed: Path, arguments: tuple[str, ...], variables: dict[str, str], said: str
-) -> None:
-    done = run(installed, *arguments, **variables)
-    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("Redis: ")]
-    assert (done.returncode, done.stdout, line) == (Exit.USAGE, "", f"groundwork: {said}")
+    ]
+    ended = run(installed, *((arguments, variables) for arguments, variables, _ in cases))
+    for (arguments, _, said), (code, out, err) in zip(cases, ended, strict=True):
+        (line,) = [line for line in err.splitlines() if not line.startswith("Redis: ")]
+        assert (code, out, line) == (Exit.USAGE, "", f"groundwork: {said}"), arguments
 
 
 def test_without_a_checkout_the_redis_of_an_application_is_used_as_it_is(installed: Path) -> None:
     """In a checkout, the stack's user ops may replace the URL's user."""
-    done = run(installed, "cache", "stats", REDIS_URL="redis://app:x@localhost:1")
-    assert (done.returncode, "cannot reach Redis" in done.stderr) == (Exit.UNREACHABLE, True), done.stderr
+    ((code, _, err),) = run(installed, (("cache", "stats"), {"REDIS_URL": "redis://app:x@localhost:1"}))
+    assert (code, "cannot reach Redis" in err) == (Exit.UNREACHABLE, True), err
 
 
 def test_a_missing_module_of_groundwork_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,22 +150,19 @@ def test_a_missing_module_of_groundwork_is_a_bug(monkeypatch: pytest.MonkeyPatch
         cli.main([])
 
 
+ASCII_OUTPUT = {"PYTHONIOENCODING": "ascii"}
+ASCII_LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+
+
 @pytest.mark.parametrize(
-    "variables",
+    ("variables", "arguments", "code"),
     [
-        pytest.param({"PYTHONIOENCODING": "ascii"}, id="output"),
-        pytest.param({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, id="locale"),
+        (ASCII_OUTPUT, ("migrate", "lint", "--folder", "ü"), Exit.MISMATCH),
+        (ASCII_OUTPUT, ("migrate", "lint", "--folder", "ö"), Exit.USAGE),
+        (ASCII_LOCALE, ("migrate", "lint", "--folder", "ü", "--json"), Exit.MISMATCH),
+        (ASCII_LOCALE, ("import", "gharchive", "--dry-run", "ü/é.json"), Exit.ERROR),
     ],
-)
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        (("migrate", "lint", "--folder", "ü"), Exit.MISMATCH),
-        (("migrate", "lint", "--folder", "ü", "--json"), Exit.MISMATCH),
-        (("import", "gharchive", "--dry-run", "ü/é.json"), Exit.ERROR),
-        (("migrate", "lint", "--folder", "ö"), Exit.USAGE),
-    ],
-    ids=lambda value: "-".join(value).replace("ü", "u").replace("ö", "o") if isinstance(value, tuple) else "",
+    ids=["text", "refusal", "JSON and locale", "refusal and locale"],
 )
 def test_a_name_that_is_not_ascii_is_escaped_where_the_terminal_is(
     tmp_path: Path, variables: dict[str, str], arguments: tuple[str, ...], code: Exit
