@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,9 @@ print((folder / name).read_text())
 Make = Callable[..., tuple[int, str]]
 
 
-@pytest.fixture
-def given(tmp_path: Path) -> Path:
-    """The output of the stand-in, by file."""
-    folder = tmp_path / "given"
+def give(folder: Path) -> Path:
+    """Write the output of the stand-in, by file."""
+    folder = folder / "given"
     folder.mkdir()
     (folder / "preview-prod").write_text(inputs.preview(inputs.step("create", "new")))
     (folder / "policy-check").write_text(inputs.assessment("policy"))
@@ -42,11 +42,10 @@ def given(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def make(given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    script = tmp_path / "groundwork.py"
+def maker(given: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    script = given.parent / "groundwork.py"
     script.write_text(STAND_IN)
-    built = tmp_path / "build"
+    built = given.parent / "build"
     monkeypatch.setattr(pull_request_report, "FOLDER", built)
     monkeypatch.setattr(pull_request_report, "GROUNDWORK", (sys.executable, str(script), str(given)))
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
@@ -58,18 +57,51 @@ def make(given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     return run
 
 
-def test_the_comment_contains_all_findings(make: Make) -> None:
-    code, text = make()
+@pytest.fixture
+def given(tmp_path: Path) -> Path:
+    return give(tmp_path)
+
+
+@pytest.fixture
+def make(given: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    return maker(given, monkeypatch)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run without a failure, with a file of an earlier run."""
+
+    given: Path
+    code: int
+    text: str
+    stale: Path
+    summary: Path
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Report]:
+    given = give(tmp_path_factory.mktemp("report"))
+    summary = given.parent / "summary.md"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        make = maker(given, monkeypatch)
+        monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+        pull_request_report.FOLDER.mkdir(parents=True)
+        stale = pull_request_report.FOLDER / "gone.check.sarif"
+        stale.write_text("{}")
+        yield Report(given, *make(), stale, summary)
+
+
+def test_the_comment_contains_all_findings(report: Report) -> None:
+    code, text = report.code, report.text
     assert code == 0
     assert text.startswith(MARKER)
     assert "| `prod` | 1 new | all satisfied | no loss |" in text
     assert "0010_what" in text
 
 
-def test_migrations_above_the_bases_newest_are_planned(make: Make, given: Path) -> None:
-    make()
+def test_migrations_above_the_bases_newest_are_planned(report: Report) -> None:
     newest = max(int(path.name[:4]) for path in (Path("db") / "migrations").glob("*.up.sql"))
-    assert f"migrate plan --above {newest} --json" in (given / "calls").read_text().splitlines()
+    assert f"migrate plan --above {newest} --json" in (report.given / "calls").read_text().splitlines()
 
 
 def test_a_failed_preview_is_in_the_comment(make: Make, given: Path) -> None:
@@ -100,20 +132,12 @@ def test_a_failed_plan_is_reported(make: Make, given: Path) -> None:
     assert "Migrations: not planned" in make()[1]
 
 
-def test_files_of_an_earlier_run_are_deleted(make: Make) -> None:
-    pull_request_report.FOLDER.mkdir(parents=True)
-    stale = pull_request_report.FOLDER / "gone.check.sarif"
-    stale.write_text("{}")
-    make()
-    assert not stale.exists()
+def test_files_of_an_earlier_run_are_deleted(report: Report) -> None:
+    assert not report.stale.exists()
 
 
-def test_the_jobs_summary_contains_the_comment(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
-    _, text = make()
-    assert (tmp_path / "summary.md").read_text() == text
+def test_the_jobs_summary_contains_the_comment(report: Report) -> None:
+    assert report.summary.read_text() == report.text
 
 
 def test_without_the_base_commit_there_is_no_plan(make: Make, given: Path) -> None:
