@@ -14,28 +14,28 @@ from scripts.check_entities import problems
 from tests.promises import promise
 from tests.unit.entity.conftest import EVERY_TYPE, ROOT
 
-# The file of a part, what is removed from it as a pattern, and what the check reports.
+# The file, and what is removed from it at the same time: a pattern, and what the check reports.
 PARTS = [
-    ("db/entities.py", r'    Entity\("gizmo", "gizmos"\),\n', "db/entities.py: no Entity(..., 'gizmos')"),
-    ("db/entities.py", r'    Entity\("gizmo", "gizmos"\),\n', "db/entities.py: no entity or feed 'gizmo'"),
-    ("db/models.py", r"(?<=class )Gizmo\b", "db/models.py: no Gizmo"),
-    ("db/models.py", r"(?<=class )NewGizmo\b", "db/models.py: no NewGizmo"),
-    ("db/models.py", r"GIZMO_SCHEMA", "db/models.py: no GIZMO_SCHEMA"),
-    ("db/_async/access.py", r"        self.gizmos = .*\n", "db/_async/access.py: no line self.gizmos ="),
-    ("db/_async/gizmos.py", r"(?s).*", "db/_async/gizmos.py: no KIND"),
-    ("db/_async/gizmos.py", r"AsyncGizmoRepository", "db/_async/gizmos.py: no class AsyncGizmoRepository"),
-    ("tests/entities/gizmos.py", r"CASE", "tests/entities/gizmos.py: no CASE"),
-    *(
-        ("db/queries/gizmos.sql", rf"-- name: {name} ", f"db/queries/gizmos.sql: no query {name}")
+    ("db/entities.py", [(r'    Entity\("gizmo", "gizmos"\),\n', "db/entities.py: no Entity(..., 'gizmos')")]),
+    ("db/entities.py", [(r'    Entity\("gizmo", "gizmos"\),\n', "db/entities.py: no entity or feed 'gizmo'")]),
+    ("db/models.py", [(r"(?<=class )Gizmo\b", "db/models.py: no Gizmo"),
+                      (r"(?<=class )NewGizmo\b", "db/models.py: no NewGizmo"),
+                      (r"GIZMO_SCHEMA", "db/models.py: no GIZMO_SCHEMA")]),
+    ("db/_async/access.py", [(r"        self.gizmos = .*\n", "db/_async/access.py: no line self.gizmos =")]),
+    ("db/_async/gizmos.py", [(r"(?s).*", "db/_async/gizmos.py: no KIND")]),
+    ("db/_async/gizmos.py", [(r"AsyncGizmoRepository", "db/_async/gizmos.py: no class AsyncGizmoRepository")]),
+    ("tests/entities/gizmos.py", [(r"CASE", "tests/entities/gizmos.py: no CASE")]),
+    ("db/queries/gizmos.sql", [
+        (rf"-- name: {name} ", f"db/queries/gizmos.sql: no query {name}")
         for name in (
             *("find_gizmo", "find_gizmos", "list_gizmos", "count_gizmos", "find_gizmo_versions", "add_gizmo"),
             *("update_gizmo", "delete_gizmo", "delete_gizmos", "find_gizmo_by_slug", "upsert_gizmo", "upsert_gizmos"),
         )
-    ),
-    *(
-        ("db/migrations/*_gizmos.up.sql", pattern, f"db/migrations: no {said}")
+    ]),
+    ("db/migrations/*_gizmos.up.sql", [(r"(?s)CREATE TABLE.*?\n\);", "db/migrations: no CREATE TABLE gizmos")]),
+    ("db/migrations/*_gizmos.up.sql", [
+        (pattern, f"db/migrations: no {said}")
         for pattern, said in (
-            (r"(?s)CREATE TABLE.*?\n\);", "CREATE TABLE gizmos"),
             (r"(?s)CREATE TRIGGER gizmos_start_version.*?;", "trigger BEFORE INSERT ON gizmos that calls start_row"),
             (r"(?s)CREATE TRIGGER gizmos_row_version.*?;", "trigger BEFORE UPDATE ON gizmos that calls keep_row"),
             (r"(?s)CREATE TRIGGER gizmos_outbox_insert.*?;", "trigger AFTER INSERT ON gizmos that calls write_record"),
@@ -44,23 +44,30 @@ PARTS = [
             (r"(?s)CREATE TRIGGER gizmos_outbox_truncate.*?;", "trigger BEFORE TRUNCATE ON gizmos that calls write"),
             (r"GRANT .* TO app;", "the grants of gizmos to app"),
             (r"GRANT SELECT ON gizmos TO readonly;", "grant of SELECT on gizmos to readonly"),
-            # A typing error in the entity's name.
-            (r"record_outbox\('gizmo'\)", "trigger AFTER DELETE ON gizmos that calls write_record_outbox('gizmo')"),
         )
-    ),
+    ]),
+    # A typing error in the entity's name.
+    ("db/migrations/*_gizmos.up.sql", [
+        (r"record_outbox\('gizmo'\)",
+         "db/migrations: no trigger AFTER DELETE ON gizmos that calls write_record_outbox('gizmo')"),
+    ]),
 ]  # fmt: skip
 
 
 @promise("`make check` names each missing part of an entity")
 def test_a_missing_part_is_named_with_its_place(checkout: Path) -> None:
     write_all(generated(checkout, specify(checkout, "gizmo", None, EVERY_TYPE, "slug")))
-    for path, pattern, expected in PARTS:
+    for path, parts in PARTS:
         (file,) = checkout.glob(path)
-        text = file.read_text()
-        replacement = "" if pattern.endswith((r"\n", ";", "*")) else "Removed"
-        file.write_text(re.sub(pattern, replacement, text))
-        assert file.read_text() != text
-        assert expected in "\n".join(problems(checkout)), (path, pattern)
+        text = changed = file.read_text()
+        for pattern, _ in parts:
+            before = changed
+            changed = re.sub(pattern, "" if pattern.endswith((r"\n", ";", "*")) else "Removed", before)
+            assert changed != before, (path, pattern)
+        file.write_text(changed)
+        found = "\n".join(problems(checkout))
+        for pattern, expected in parts:
+            assert expected in found, (path, pattern)
         file.write_text(text)
     for path in ("db/queries/gizmos.sql", "db/_async/gizmos.py", "tests/entities/gizmos.py"):
         moved = (checkout / path).rename(checkout / "moved")

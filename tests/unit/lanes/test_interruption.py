@@ -13,6 +13,9 @@ import pytest
 
 from tests.__main__ import IN_LANES
 
+# Without the plugins of other packages, which take most of the time of a short run.
+ONLY_PYTEST = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
 # Longer than execnet waits before it interrupts a second time.
 SLOW_TEST = """
 import pathlib, time, pytest
@@ -50,12 +53,12 @@ def test_an_interrupted_run_tears_down_its_fixtures(
             "--rootdir",
             tmp_path,
             tmp_path,
-            "--numprocesses=2",
+            "--numprocesses=1",
             *options,
             "-p",
             "no:cacheprovider",
         ],
-        env={**os.environ, "PYTHONPATH": str(root), "PYTEST_ADDOPTS": ""},
+        env=os.environ | {"PYTHONPATH": str(root), "PYTEST_ADDOPTS": "-p xdist"} | ONLY_PYTEST,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         # Like a terminal, which sends the signal to the whole group.

@@ -301,8 +301,9 @@ def of_pip_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> N
     monkeypatch.setattr(bootstrap, "output", lambda command: whole([sys.executable, *command[1:]]))
 
 
-@pytest.mark.parametrize("section", ["global", "install"])
-@pytest.mark.parametrize("name", ["target", "prefix", "root"])
+@pytest.mark.parametrize(
+    ("section", "name"), [("global", "target"), ("install", "prefix"), ("install", "root")]
+)
 def test_a_pip_conf_that_installs_elsewhere_is_refused_in_one_line(
     tmp_path: Path,
     checkout: Path,
