@@ -14,6 +14,7 @@ import redis
 
 from infra.certificates import make_authority
 from tests import containers
+from tests.cases import in_case
 from tests.containers import WEAK_CIPHERS, Server
 from tests.integration.redis.conftest import NO_RETRY, client_of
 from tests.promises import promise
@@ -117,10 +118,11 @@ def test_a_version_of_today_is_spoken(redis_server: Server, version: ssl.TLSVers
 
 
 @promise("TLS uses only ciphers with forward secrecy and authenticated encryption")
-@pytest.mark.parametrize("cipher", WEAK_CIPHERS)
-def test_a_weak_cipher_is_refused_by_the_server(redis_server: Server, cipher: str) -> None:
-    with pytest.raises(ssl.SSLError, match=r"(?i)handshake.failure"):
-        handshake(redis_server, ssl.TLSVersion.TLSv1_2, cipher)
+def test_a_weak_cipher_is_refused_by_the_server(redis_server: Server) -> None:
+    for cipher in WEAK_CIPHERS:
+        with in_case(cipher):
+            with pytest.raises(ssl.SSLError, match=r"(?i)handshake.failure"):
+                handshake(redis_server, ssl.TLSVersion.TLSv1_2, cipher)
 
 
 @promise("TLS uses only ciphers with forward secrecy and authenticated encryption", control=True)

@@ -16,34 +16,33 @@ from ops.backup.moment import parse_moment
 from ops.backup.pgbackrest import _error
 from ops.commands.backup import _confirm
 from ops.errors import Exit, OpsError
+from tests.cases import in_case
 from tests.unit.commands.test_foreign_text import STACK, UNLOCKED, answers
 
 
-@pytest.mark.parametrize(
-    ("text", "moment"),
-    [
+def test_a_point_in_time_is_latest_or_iso_with_a_time_zone() -> None:
+    cases: list[tuple[str, datetime | None]] = [
         ("LATEST", None),
         ("latest", None),
         ("2026-03-01T02:50:00Z", datetime(2026, 3, 1, 2, 50, tzinfo=UTC)),
         ("2026-03-01T03:50:00+01:00", datetime(2026, 3, 1, 2, 50, tzinfo=UTC)),
-    ],
-)
-def test_a_point_in_time_is_latest_or_iso_with_a_time_zone(text: str, moment: datetime | None) -> None:
-    assert parse_moment(text) == moment
+    ]
+    for text, moment in cases:
+        with in_case(text, moment):
+            assert parse_moment(text) == moment
 
 
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
+def test_an_invalid_point_in_time_is_a_usage_error() -> None:
+    cases: list[tuple[str, str]] = [
         ("yesterday", "is not a time"),
         ("2026-03-01T02:50:00", "has no time zone"),
         ("2999-01-01T00:00:00Z", "in the future"),
-    ],
-)
-def test_an_invalid_point_in_time_is_a_usage_error(text: str, problem: str) -> None:
-    with pytest.raises(OpsError, match=problem) as refused:
-        parse_moment(text)
-    assert refused.value.exit_code == Exit.USAGE
+    ]
+    for text, problem in cases:
+        with in_case(text, problem):
+            with pytest.raises(OpsError, match=problem) as refused:
+                parse_moment(text)
+            assert refused.value.exit_code == Exit.USAGE
 
 
 def test_a_restore_without_a_terminal_needs_the_option_yes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,9 +52,8 @@ def test_a_restore_without_a_terminal_needs_the_option_yes(monkeypatch: pytest.M
     assert refused.value.exit_code == Exit.REFUSED
 
 
-@pytest.mark.parametrize(
-    ("command", "said", "line", "code"),
-    [
+def test_an_error_of_pgbackrest_is_reported_in_one_line() -> None:
+    cases: list[tuple[str, list[str], str, Exit]] = [
         (
             "backup",
             ["P00  ERROR: [041]: unable to write '/var/lib/pgbackrest/x': [28] No space left on device"],
@@ -78,15 +76,13 @@ def test_a_restore_without_a_terminal_needs_the_option_yes(monkeypatch: pytest.M
         ("backup", ["P00  ERROR: [051]: system-id do not match", "HINT: x"], "another cluster", Exit.ERROR),
         ("info", ["P00  ERROR: [031]: what", "     HINT: who"], "`pgbackrest info` failed: what", Exit.ERROR),
         ("info", [], "no reason given", Exit.ERROR),
-    ],
-)
-def test_an_error_of_pgbackrest_is_reported_in_one_line(
-    command: str, said: list[str], line: str, code: Exit
-) -> None:
-    error = _error(command, "gw-x", said)
-    assert line in str(error)
-    assert "\n" not in str(error)
-    assert error.exit_code == code
+    ]
+    for command, said, line, code in cases:
+        with in_case(command, said, line, code):
+            error = _error(command, "gw-x", said)
+            assert line in str(error)
+            assert "\n" not in str(error)
+            assert error.exit_code == code
 
 
 def test_a_drill_is_ok_only_if_every_check_ran_and_passed() -> None:

@@ -15,6 +15,7 @@ from ops.backup.restore import Target, _refuse_ambiguous, _serve_in_bench
 from ops.backup.wal import Branch, History, Segment
 from ops.backup.workbench import Workbench
 from ops.errors import Exit, OpsError
+from tests.cases import in_case
 from tests.promises import promise
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -194,9 +195,8 @@ def _serve(bench: RecoveringBench, target: Target, *, is_complete: bool) -> list
 
 
 @promise("damage ends a restore or drill with a reason, and never with missing data")
-@pytest.mark.parametrize(
-    ("log", "timeline", "reason"),
-    [
+def test_a_time_after_wal_that_may_be_incomplete_is_refused() -> None:
+    cases: list[tuple[str, int | None, str]] = [
         (
             _LOG,
             None,
@@ -205,15 +205,13 @@ def _serve(bench: RecoveringBench, target: Target, *, is_complete: bool) -> list
         (_LOG, 3, "or to LATEST --timeline 3$"),
         # Nothing was committed after the backup.
         ("", None, "the WAL ends at 2026-03-01T12:00:00Z, .*; restore to LATEST$"),
-    ],
-)
-def test_a_time_after_wal_that_may_be_incomplete_is_refused(
-    log: str, timeline: int | None, reason: str
-) -> None:
-    bench = RecoveringBench(reaches_target=False, log=log)
-    with pytest.raises(BackupError, match=reason):
-        _serve(bench, Target(NOON + timedelta(hours=2), timeline), is_complete=False)
-    assert bench.cleared == 0
+    ]
+    for log, timeline, reason in cases:
+        with in_case(log, timeline, reason):
+            bench = RecoveringBench(reaches_target=False, log=log)
+            with pytest.raises(BackupError, match=reason):
+                _serve(bench, Target(NOON + timedelta(hours=2), timeline), is_complete=False)
+            assert bench.cleared == 0
 
 
 def test_the_reason_of_a_failed_recovery_is_not_the_refusal_of_a_connection(
@@ -244,19 +242,22 @@ def _contents(history: History, *segments: tuple[int, int, float]) -> Contents:
     return Contents((), archived, history)
 
 
-@pytest.mark.parametrize("failovers", [0, 1, 2])
-def test_a_time_that_a_restore_discarded_is_ambiguous_after_failovers_too(failovers: int) -> None:
-    restored = Branch(1, Segment(1, 5).first_byte + 100, NOON + timedelta(hours=1))
-    later = tuple(Branch(2 + n, Segment(1, 6 + n).first_byte + 100, None) for n in range(failovers))
-    history = History(2 + failovers, (restored, *later))
-    archived = [(1, 4, 0.5), *((2 + n, 5 + n, 4.0 + n) for n in range(failovers + 1))]
-    found = _contents(history, *archived)
-    with pytest.raises(OpsError, match=f"add --timeline 1 .* or --timeline {2 + failovers} ") as refused:
-        _refuse_ambiguous(found, Target(NOON + timedelta(hours=2)))
-    assert refused.value.exit_code == Exit.USAGE
-    for at in (0.9, 4.5):
-        _refuse_ambiguous(found, Target(NOON + timedelta(hours=at)))
-    _refuse_ambiguous(found, Target(NOON + timedelta(hours=2), timeline=1))
+def test_a_time_that_a_restore_discarded_is_ambiguous_after_failovers_too() -> None:
+    for failovers in (0, 1, 2):
+        with in_case(failovers):
+            restored = Branch(1, Segment(1, 5).first_byte + 100, NOON + timedelta(hours=1))
+            later = tuple(Branch(2 + n, Segment(1, 6 + n).first_byte + 100, None) for n in range(failovers))
+            history = History(2 + failovers, (restored, *later))
+            archived = [(1, 4, 0.5), *((2 + n, 5 + n, 4.0 + n) for n in range(failovers + 1))]
+            found = _contents(history, *archived)
+            with pytest.raises(
+                OpsError, match=f"add --timeline 1 .* or --timeline {2 + failovers} "
+            ) as refused:
+                _refuse_ambiguous(found, Target(NOON + timedelta(hours=2)))
+            assert refused.value.exit_code == Exit.USAGE
+            for at in (0.9, 4.5):
+                _refuse_ambiguous(found, Target(NOON + timedelta(hours=at)))
+            _refuse_ambiguous(found, Target(NOON + timedelta(hours=2), timeline=1))
 
 
 def test_a_failover_makes_no_time_ambiguous() -> None:

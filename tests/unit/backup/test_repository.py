@@ -13,6 +13,7 @@ from ops.backup.errors import OutsideWindow
 from ops.backup.evidence import CheckFailed
 from ops.backup.repository import Backup, Contents
 from ops.backup.wal import History, Segment
+from tests.cases import in_case
 from tests.promises import promise
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -49,20 +50,27 @@ def test_a_gap_separates_the_windows() -> None:
     assert (second.end, [b.label for b in second.backups]) == (None, ["B"])
 
 
-@pytest.mark.parametrize(("at", "label"), [(3, "A"), (6.1, "B"), (8, "B")])
-def test_the_newest_backup_before_the_point_in_time_is_used(at: float, label: str) -> None:
-    assert contents(*TWO, segments=range(1, 10)).backup_for(hours(at), hours(9)).label == label
+def test_the_newest_backup_before_the_point_in_time_is_used() -> None:
+    cases: list[tuple[float, str]] = [(3, "A"), (6.1, "B"), (8, "B")]
+    for at, label in cases:
+        with in_case(at, label):
+            assert contents(*TWO, segments=range(1, 10)).backup_for(hours(at), hours(9)).label == label
 
 
-@pytest.mark.parametrize(
-    "at", [1.0, 2.0, 3.5, 9.5], ids=["too old", "not consistent yet", "in a gap", "to come"]
-)
-def test_a_point_in_time_outside_the_windows_is_refused_with_the_windows(at: float) -> None:
-    looked = contents(*TWO, segments=range(1, 10), without=frozenset({4}))
-    with pytest.raises(
-        OutsideWindow, match=r"restorable: 2026-03-01T14:00:01Z to 2026-03-01T15:00:00Z, .* to now"
-    ):
-        looked.backup_for(hours(at), hours(9))
+def test_a_point_in_time_outside_the_windows_is_refused_with_the_windows() -> None:
+    cases: list[tuple[str, float]] = [
+        ("too old", 1.0),
+        ("not consistent yet", 2.0),
+        ("in a gap", 3.5),
+        ("to come", 9.5),
+    ]
+    for name, at in cases:
+        with in_case(name):
+            looked = contents(*TWO, segments=range(1, 10), without=frozenset({4}))
+            with pytest.raises(
+                OutsideWindow, match=r"restorable: 2026-03-01T14:00:01Z to 2026-03-01T15:00:00Z, .* to now"
+            ):
+                looked.backup_for(hours(at), hours(9))
 
 
 def test_the_latest_state_is_refused_if_wal_is_missing_after_the_last_backup() -> None:
@@ -94,32 +102,26 @@ TO_A_TIME = "1\t0/3000000\tbefore 2026-03-01 14:30:00+00\n"
 
 
 @promise("a full backup is due after a restore, and not after a failover")
-@pytest.mark.parametrize(
-    ("history", "restored_at", "due"),
-    [
-        (FAILOVER, None, "incr"),
-        (FAILOVER + "2\t0/3800000\tno recovery target specified\n", None, "incr"),
-        (FAILOVER, hours(1), "incr"),
-        (FAILOVER, hours(3), "full"),
-        (TO_A_TIME, None, "full"),
-        (TO_A_TIME + "2\t0/3800000\tno recovery target specified\n", None, "full"),
-    ],
-    ids=[
-        "failover",
-        "two failovers",
-        "restore, full backup, failover",
-        "restore to LATEST",
-        "restore to a time by an earlier version",
-        "the same, and a failover",
-    ],
-)
-def test_a_full_backup_is_due_after_a_restore_but_not_after_a_failover(
-    history: str, restored_at: datetime | None, due: str
-) -> None:
-    newest = history.count("\n") + 1
-    archived = {Segment(1, 2): NOON, Segment(newest, 3): NOON}
-    looked = Contents((backup("A", 2, 2),), archived, History.parse(newest, history))
-    assert take_backup.due(looked, 7, hours(4), restored_at) == due
+def test_a_full_backup_is_due_after_a_restore_but_not_after_a_failover() -> None:
+    cases: list[tuple[str, str, datetime | None, str]] = [
+        ("failover", FAILOVER, None, "incr"),
+        ("two failovers", FAILOVER + "2\t0/3800000\tno recovery target specified\n", None, "incr"),
+        ("restore, full backup, failover", FAILOVER, hours(1), "incr"),
+        ("restore to LATEST", FAILOVER, hours(3), "full"),
+        ("restore to a time by an earlier version", TO_A_TIME, None, "full"),
+        (
+            "the same, and a failover",
+            TO_A_TIME + "2\t0/3800000\tno recovery target specified\n",
+            None,
+            "full",
+        ),
+    ]
+    for name, history, restored_at, due in cases:
+        with in_case(name):
+            newest = history.count("\n") + 1
+            archived = {Segment(1, 2): NOON, Segment(newest, 3): NOON}
+            looked = Contents((backup("A", 2, 2),), archived, History.parse(newest, history))
+            assert take_backup.due(looked, 7, hours(4), restored_at) == due
 
 
 def test_a_full_backup_after_a_restore_to_a_time_counts() -> None:
@@ -129,20 +131,18 @@ def test_a_full_backup_after_a_restore_to_a_time_counts() -> None:
     assert take_backup.due(looked, 7, hours(4), hours(2.5)) == "incr"
 
 
-@pytest.mark.parametrize(
-    ("recovered", "problem"),
-    [
-        ({1: hours(1)}, "marker 2 of .* was not restored"),
-        ({1: hours(1), 2: hours(2), 3: hours(3)}, "marker 3 .* was written later"),
-        ({1: hours(1), 2: hours(1)}, "marker 2 of .* was not restored"),
-    ],
-    ids=["one lost", "one too many", "another one"],
-)
-def test_markers_that_differ_fail(recovered: dict[int, datetime], problem: str) -> None:
-    live = {1: hours(1), 2: hours(2), 3: hours(3)}
-    assert "2 of 3" in same_markers(live, {1: hours(1), 2: hours(2)}, hours(2.5))
-    with pytest.raises(CheckFailed, match=problem):
-        same_markers(live, recovered, hours(2.5))
+def test_markers_that_differ_fail() -> None:
+    cases: list[tuple[str, dict[int, datetime], str]] = [
+        ("one lost", {1: hours(1)}, "marker 2 of .* was not restored"),
+        ("one too many", {1: hours(1), 2: hours(2), 3: hours(3)}, "marker 3 .* was written later"),
+        ("another one", {1: hours(1), 2: hours(1)}, "marker 2 of .* was not restored"),
+    ]
+    for name, recovered, problem in cases:
+        with in_case(name):
+            live = {1: hours(1), 2: hours(2), 3: hours(3)}
+            assert "2 of 3" in same_markers(live, {1: hours(1), 2: hours(2)}, hours(2.5))
+            with pytest.raises(CheckFailed, match=problem):
+                same_markers(live, recovered, hours(2.5))
 
 
 def test_a_marker_does_not_wait_for_a_replica(monkeypatch: pytest.MonkeyPatch) -> None:

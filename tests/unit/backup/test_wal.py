@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import pytest
-
 from ops.backup import wal
 from ops.backup.wal import History, Segment
+from tests.cases import in_case
 
 # Timeline 2 branches from 1 in the middle of segment 5, and timeline 3 from 2 exactly at the start of segment 8.
 HISTORY = History.parse(
@@ -20,19 +19,18 @@ def present(*names: tuple[int, int]) -> frozenset[Segment]:
     return frozenset(Segment(timeline, number) for timeline, number in names)
 
 
-@pytest.mark.parametrize(
-    ("name", "segment"),
-    [
+def test_only_complete_segments_are_read() -> None:
+    cases: list[tuple[str, Segment | None]] = [
         ("000000010000000000000002", Segment(1, 2)),
         ("0000000A00000001000000FF", Segment(10, 511)),
         ("000000010000000000000002.partial", None),
         ("00000002.history", None),
         ("000000010000000000000002.00000028.backup", None),
-    ],
-)
-def test_only_complete_segments_are_read(name: str, segment: Segment | None) -> None:
-    assert Segment.parse(name) == segment
-    assert segment is None or str(segment) == name
+    ]
+    for name, segment in cases:
+        with in_case(name, segment):
+            assert Segment.parse(name) == segment
+            assert segment is None or str(segment) == name
 
 
 def test_a_history_contains_the_branch_points() -> None:
@@ -41,25 +39,24 @@ def test_a_history_contains_the_branch_points() -> None:
     assert HISTORY.branches[1].since is None
 
 
-@pytest.mark.parametrize(
-    ("number", "timeline"), [(4, 1), (5, 2), (7, 2), (8, 3), (9, 3)], ids=lambda value: str(value)
-)
-def test_a_segment_is_required_from_the_newest_timeline_that_contains_it(number: int, timeline: int) -> None:
-    assert HISTORY.segment(number) == Segment(timeline, number)
+def test_a_segment_is_required_from_the_newest_timeline_that_contains_it() -> None:
+    cases: list[tuple[int, int]] = [(4, 1), (5, 2), (7, 2), (8, 3), (9, 3)]
+    for number, timeline in cases:
+        with in_case(number, timeline):
+            assert HISTORY.segment(number) == Segment(timeline, number)
 
 
-@pytest.mark.parametrize(
-    ("timeline", "lsn", "held"),
-    [
+def test_a_segment_after_a_branch_point_is_not_required() -> None:
+    cases: list[tuple[int, str, bool]] = [
         (1, "0/5400000", True),
         (1, "0/5400001", False),
         (2, "0/7FFFFFF", True),
         (3, "9/0", True),
         (4, "0/1", False),
-    ],
-)
-def test_a_segment_after_a_branch_point_is_not_required(timeline: int, lsn: str, held: bool) -> None:
-    assert HISTORY.holds(timeline, wal.parse_lsn(lsn)) is held
+    ]
+    for timeline, lsn, held in cases:
+        with in_case(timeline, lsn, held):
+            assert HISTORY.holds(timeline, wal.parse_lsn(lsn)) is held
 
 
 def test_a_missing_segment_is_a_gap() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cache.entry import absence, entry, header_of, is_due, packed_in
+from tests.cases import in_case
 
 EPOCH = b"0123456789abcdef"
 
@@ -43,8 +44,9 @@ def test_an_absence_is_never_due() -> None:
     assert not is_due(absence(EPOCH))
 
 
-@pytest.mark.parametrize("packed", [b"", b":", b"a:b:c:d:e"])
-def test_a_packed_value_may_contain_colons(packed: bytes) -> None:
-    raw = entry(EPOCH, 7, 1000, 3, packed)
-    assert packed_in(raw) == packed
-    assert raw == header_of(raw) + packed
+def test_a_packed_value_may_contain_colons() -> None:
+    for packed in (b"", b":", b"a:b:c:d:e"):
+        with in_case(packed):
+            raw = entry(EPOCH, 7, 1000, 3, packed)
+            assert packed_in(raw) == packed
+            assert raw == header_of(raw) + packed

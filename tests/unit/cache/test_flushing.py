@@ -7,38 +7,49 @@ import pytest
 from cache.errors import CacheSettingError
 from cache.flushing import key_patterns
 from cache.keys import EntityKeys, FeedKeys, StoredKey, epoch_nonce
+from tests.cases import in_case
 
 
-@pytest.mark.parametrize(
-    ("pattern", "expected"),
-    [
+def test_a_pattern_matches_its_namespace_and_includes_the_pages_of_feeds() -> None:
+    cases: list[tuple[str, list[str]]] = [
         ("*", ["gw:main:*"]),
         ("v1:user:*", ["gw:main:v1:user:*"]),
         ("v1:user:{7}", ["gw:main:v1:user:{7}", "gw:main:v1:user:{7}:*"]),
         ("gw:main:v1:user:{7*}", ["gw:main:v1:user:{7*}", "gw:main:v1:user:{7*}:*"]),
         ("gwl:main:*", ["gw:main:*"]),
-    ],
-)
-def test_a_pattern_matches_its_namespace_and_includes_the_pages_of_feeds(
-    pattern: str, expected: list[str]
-) -> None:
-    assert key_patterns("main", pattern, "gw") == expected
+    ]
+    for pattern, expected in cases:
+        with in_case(pattern, expected):
+            assert key_patterns("main", pattern, "gw") == expected
 
 
-@pytest.mark.parametrize(
-    "pattern",
-    ["", "v1", "v1:user", "v1:user:7", "gw:other:*", "gwl:other:*", "*:user_feed:{7}:abc*", "{7}:a"],
-)
-def test_a_pattern_that_matches_nothing_or_too_much_is_refused(pattern: str) -> None:
-    with pytest.raises(CacheSettingError):
-        key_patterns("main", pattern, "gw")
+def test_a_pattern_that_matches_nothing_or_too_much_is_refused() -> None:
+    cases: list[str] = [
+        "",
+        "v1",
+        "v1:user",
+        "v1:user:7",
+        "gw:other:*",
+        "gwl:other:*",
+        "*:user_feed:{7}:abc*",
+        "{7}:a",
+    ]
+    for pattern in cases:
+        with in_case(pattern):
+            with pytest.raises(CacheSettingError):
+                key_patterns("main", pattern, "gw")
 
 
-@pytest.mark.parametrize("record_id", [7, -1, 2**62])
-def test_every_key_of_a_record_is_parsed(record_id: int) -> None:
-    keys = EntityKeys("main", "user", 3)
-    assert StoredKey.parse(keys.value(record_id)) == StoredKey("gw", "main", 3, "user", record_id, None)
-    assert StoredKey.parse(keys.lease(record_id)) == StoredKey("gwl", "main", 3, "user", record_id, None)
+def test_every_key_of_a_record_is_parsed() -> None:
+    for record_id in (7, -1, 2**62):
+        with in_case(record_id):
+            keys = EntityKeys("main", "user", 3)
+            assert StoredKey.parse(keys.value(record_id)) == StoredKey(
+                "gw", "main", 3, "user", record_id, None
+            )
+            assert StoredKey.parse(keys.lease(record_id)) == StoredKey(
+                "gwl", "main", 3, "user", record_id, None
+            )
 
 
 def test_the_keys_of_an_entity_with_a_digit_in_its_name_are_parsed() -> None:
@@ -58,6 +69,8 @@ def test_every_key_of_a_feed_is_parsed_and_leads_to_its_generation() -> None:
     assert generation.page is None
 
 
-@pytest.mark.parametrize("key", [epoch_nonce("main"), "gw:main", "session:1", "gw:main:v1:user:7", ""])
-def test_other_keys_are_not_parsed(key: str) -> None:
-    assert StoredKey.parse(key) is None
+def test_other_keys_are_not_parsed() -> None:
+    cases: list[str] = [epoch_nonce("main"), "gw:main", "session:1", "gw:main:v1:user:7", ""]
+    for key in cases:
+        with in_case(key):
+            assert StoredKey.parse(key) is None

@@ -14,6 +14,7 @@ import pytest
 from cache.codec import Codec
 from cache.near_codec import NearCodec, NearValue
 from db.models import Organization, User
+from tests.cases import in_case
 from tests.promises import promise
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -49,18 +50,19 @@ def given(value: NearValue[Any]) -> Any:
 
 
 @promise("no caller can change what another caller gets from the near cache")
-@pytest.mark.parametrize("preferences", PREFERENCES, ids=str)
-def test_each_caller_gets_its_own_dictionary(preferences: dict[str, Any]) -> None:
-    entry = encoded(user(preferences))
-    first = given(entry)
-    assert first == user(preferences)
-    for value in first.preferences.values():
-        if isinstance(value, dict | list):
-            value.clear()
-    first.preferences["spoilt"] = True
-    assert given(entry) == user(preferences)
-    spoil(given(entry).preferences)
-    assert given(entry) == user(preferences)
+def test_each_caller_gets_its_own_dictionary() -> None:
+    for preferences in PREFERENCES:
+        with in_case(preferences):
+            entry = encoded(user(preferences))
+            first = given(entry)
+            assert first == user(preferences)
+            for value in first.preferences.values():
+                if isinstance(value, dict | list):
+                    value.clear()
+            first.preferences["spoilt"] = True
+            assert given(entry) == user(preferences)
+            spoil(given(entry).preferences)
+            assert given(entry) == user(preferences)
 
 
 def spoil(value: Any) -> None:
@@ -88,53 +90,49 @@ def test_a_frozen_record_of_plain_values_is_not_copied() -> None:
     assert given(entry) is given(entry) == Organization(1, 2, "o", None, 3, NOW, NOW, 4)
 
 
-@pytest.mark.parametrize(
-    "preferences",
-    [each for each in PREFERENCES if "deep" in each] + [{"deep": {"list": [[1], [2]]}}],
-    ids=str,
-)
-def test_only_the_nested_dictionary_of_a_record_is_decoded_on_each_hit(preferences: dict[str, Any]) -> None:
-    entry = encoded(user(preferences))
-    one, other = given(entry), given(entry)
-    assert one == other == user(preferences)
-    assert one is not other
-    # A record that is decoded again has a new string.
-    assert one.username is other.username
+def test_only_the_nested_dictionary_of_a_record_is_decoded_on_each_hit() -> None:
+    cases: list[dict[str, Any]] = [each for each in PREFERENCES if "deep" in each] + [
+        {"deep": {"list": [[1], [2]]}}
+    ]
+    for preferences in cases:
+        with in_case(preferences):
+            entry = encoded(user(preferences))
+            one, other = given(entry), given(entry)
+            assert one == other == user(preferences)
+            assert one is not other
+            # A record that is decoded again has a new string.
+            assert one.username is other.username
 
 
 @promise("no caller can change what another caller gets from the near cache")
-@pytest.mark.parametrize(
-    ("hint", "value"),
-    [
+def test_each_caller_gets_its_own_list() -> None:
+    cases: list[tuple[Any, Any]] = [
         (list[str], ["a"]),
         (list[int] | None, [1]),
         (dict[str, str], {"a": "b"}),
         (list[UUID] | None, [UUID(int=1)]),
-    ],
-    ids=str,
-)
-def test_each_caller_gets_its_own_list(hint: Any, value: Any) -> None:
-    kind = msgspec.defstruct("Tagged", [("id", int), ("tags", hint)], frozen=True)
-    entry = encoded(kind(1, value))
-    given(entry).tags.clear()
-    assert given(entry) == kind(1, value)
+    ]
+    for hint, value in cases:
+        with in_case(hint, value):
+            kind = msgspec.defstruct("Tagged", [("id", int), ("tags", hint)], frozen=True)
+            entry = encoded(kind(1, value))
+            given(entry).tags.clear()
+            assert given(entry) == kind(1, value)
 
 
-@pytest.mark.parametrize(
-    ("hint", "value"),
-    [
+def test_a_record_of_one_more_plain_type_is_not_copied() -> None:
+    cases: list[tuple[Any, Any]] = [
         (date, date(2026, 2, 28)),
         (Decimal, Decimal("12.50")),
         (UUID | None, UUID(int=1)),
         (Literal["open", "closed"], "open"),
         (Literal["open", "closed"] | None, None),
-    ],
-    ids=str,
-)
-def test_a_record_of_one_more_plain_type_is_not_copied(hint: Any, value: Any) -> None:
-    kind = msgspec.defstruct("Plain", [("id", int), ("value", hint)], frozen=True)
-    entry = encoded(kind(1, value))
-    assert given(entry) is given(entry) == kind(1, value)
+    ]
+    for hint, value in cases:
+        with in_case(hint, value):
+            kind = msgspec.defstruct("Plain", [("id", int), ("value", hint)], frozen=True)
+            entry = encoded(kind(1, value))
+            assert given(entry) is given(entry) == kind(1, value)
 
 
 def test_a_changeable_record_is_copied() -> None:

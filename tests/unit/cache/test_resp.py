@@ -12,19 +12,19 @@ from redis._parsers.resp3 import _RESP3Parser
 from redis.connection import Connection, Encoder, PythonRespSerializer
 
 from cache.resp import Answers, AsyncAnswers, packed, parsing
+from tests.cases import in_case
 
 
-@pytest.mark.parametrize(
-    "parts",
-    [
-        pytest.param(("GET", "gw:main:v1:user:{7}"), id="one key"),
-        pytest.param(("MGET", *(f"gw:main:v1:user:{{{n}}}" for n in range(300))), id="more than one buffer"),
-        pytest.param(("GET", ""), id="an empty key"),
-    ],
-)
-def test_the_bytes_are_the_same_as_redis_pys(parts: tuple[str, ...]) -> None:
-    theirs = PythonRespSerializer(6000, Encoder("utf-8", "strict", False).encode).pack(*parts)
-    assert packed(*parts) == b"".join(theirs)
+def test_the_bytes_are_the_same_as_redis_pys() -> None:
+    cases: list[tuple[str, tuple[str, ...]]] = [
+        ("one key", ("GET", "gw:main:v1:user:{7}")),
+        ("more than one buffer", ("MGET", *(f"gw:main:v1:user:{{{n}}}" for n in range(300)))),
+        ("an empty key", ("GET", "")),
+    ]
+    for name, parts in cases:
+        with in_case(name):
+            theirs = PythonRespSerializer(6000, Encoder("utf-8", "strict", False).encode).pack(*parts)
+            assert packed(*parts) == b"".join(theirs)
 
 
 def test_a_key_whose_length_in_bytes_differs_is_refused() -> None:
@@ -92,22 +92,24 @@ def read_by_redis_py(raw: bytes) -> Any:
     return connection.read_response()
 
 
-@pytest.mark.parametrize("which", ANSWERS)
-def test_an_answer_is_read_as_by_redis_py(which: str) -> None:
-    raw, expected = ANSWERS[which]
-    assert read([raw]) == [expected]
-    assert read_by_redis_py(raw) == expected
+def test_an_answer_is_read_as_by_redis_py() -> None:
+    for which in ANSWERS:
+        with in_case(which):
+            raw, expected = ANSWERS[which]
+            assert read([raw]) == [expected]
+            assert read_by_redis_py(raw) == expected
 
 
-@pytest.mark.parametrize("which", ANSWERS)
-def test_an_answer_may_arrive_in_any_parts(which: str) -> None:
-    raw, expected = ANSWERS[which]
-    for place in {*range(1, min(len(raw), 60)), len(raw) - 2, len(raw) - 1}:
-        assert read([raw[:place], raw[place:]]) == [expected], place
-        with pytest.raises(EOFError):
-            read([raw[:place]])
-    size = 1 if len(raw) < 100 else 999
-    assert read(raw[at : at + size] for at in range(0, len(raw), size)) == [expected]
+def test_an_answer_may_arrive_in_any_parts() -> None:
+    for which in ANSWERS:
+        with in_case(which):
+            raw, expected = ANSWERS[which]
+            for place in {*range(1, min(len(raw), 60)), len(raw) - 2, len(raw) - 1}:
+                assert read([raw[:place], raw[place:]]) == [expected], place
+                with pytest.raises(EOFError):
+                    read([raw[:place]])
+            size = 1 if len(raw) < 100 else 999
+            assert read(raw[at : at + size] for at in range(0, len(raw), size)) == [expected]
 
 
 def test_several_answers_may_arrive_together() -> None:
@@ -117,37 +119,35 @@ def test_several_answers_may_arrive_together() -> None:
     assert read([raw[:70], raw[70:200], raw[200:]], len(expected)) == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [
+def test_an_error_among_answers_is_an_answer() -> None:
+    cases: list[tuple[str, type[Exception]]] = [
         ("NOSCRIPT No matching script.", exceptions.NoScriptError),
         ("OOM command not allowed", exceptions.OutOfMemoryError),
         ("READONLY You can't write against a read only replica.", exceptions.ReadOnlyError),
         ("WRONGTYPE Operation against a key", exceptions.ResponseError),
-    ],
-)
-def test_an_error_among_answers_is_an_answer(text: str, kind: type[Exception]) -> None:
-    first, error, last = read([b"+OK\r\n-" + text.encode() + b"\r\n:1\r\n"], 3)
-    assert (first, last) == (b"OK", 1)
-    assert isinstance(error, kind)
-    (inside,) = read([b"*2\r\n-" + text.encode() + b"\r\n:1\r\n"])
-    assert isinstance(inside[0], kind)
-    assert inside[1] == 1
+    ]
+    for text, kind in cases:
+        with in_case(text, kind):
+            first, error, last = read([b"+OK\r\n-" + text.encode() + b"\r\n:1\r\n"], 3)
+            assert (first, last) == (b"OK", 1)
+            assert isinstance(error, kind)
+            (inside,) = read([b"*2\r\n-" + text.encode() + b"\r\n:1\r\n"])
+            assert isinstance(inside[0], kind)
+            assert inside[1] == 1
 
 
-@pytest.mark.parametrize(
-    ("raw", "kind"),
-    [
+def test_an_answer_that_was_not_asked_for_ends_the_connection() -> None:
+    cases: list[tuple[bytes, type[Exception]]] = [
         (b"-LOADING Redis is loading the dataset in memory\r\n", exceptions.BusyLoadingError),
         (b"+OK\r\n+OK\r\n", exceptions.ConnectionError),
         (b"$1\r\nx\r\n$1\r\ny", exceptions.ConnectionError),
         (b">2\r\n+invalidate\r\n_\r\n", exceptions.InvalidResponse),
         (b"HTTP/1.1 400 Bad Request\r\n", exceptions.InvalidResponse),
-    ],
-)
-def test_an_answer_that_was_not_asked_for_ends_the_connection(raw: bytes, kind: type[Exception]) -> None:
-    with pytest.raises(kind):
-        read([raw])
+    ]
+    for raw, kind in cases:
+        with in_case(raw, kind):
+            with pytest.raises(kind):
+                read([raw])
 
 
 @pytest.mark.parametrize("raw", [b"", b"$5\r\nval"])
@@ -158,11 +158,12 @@ def test_the_end_of_the_stream_is_an_error(raw: bytes) -> None:
             read_answers()
 
 
-@pytest.mark.parametrize("raw", [b"$x\r\n", b"$-1\r\n", b":\r\n", b"*x\r\n"])
-def test_an_invalid_number_ends_the_connection(raw: bytes) -> None:
-    for read_answers in both_forms([raw]):
-        with pytest.raises(exceptions.InvalidResponse):
-            read_answers()
+def test_an_invalid_number_ends_the_connection() -> None:
+    for raw in (b"$x\r\n", b"$-1\r\n", b":\r\n", b"*x\r\n"):
+        with in_case(raw):
+            for read_answers in both_forms([raw]):
+                with pytest.raises(exceptions.InvalidResponse):
+                    read_answers()
 
 
 def test_both_forms_read_the_same() -> None:

@@ -12,6 +12,7 @@ from cache.epoch import RELIANCE_SECONDS
 from cache.errors import CacheSettingError
 from cache.primary import Primary
 from cache.settings import CacheSettings
+from tests.cases import in_case
 from tests.promises import promise
 
 QUERY = "/0?ssl_ca_certs=/ca.crt"
@@ -28,9 +29,8 @@ def test_each_server_has_a_url_of_its_own() -> None:
 
 
 @promise("a list of servers in REDIS_URL that is incomplete, or names a server twice, is refused")
-@pytest.mark.parametrize(
-    ("servers", "reason"),
-    [
+def test_a_wrong_list_is_refused() -> None:
+    cases: list[tuple[str, str]] = [
         ("one:1,", "is not a connection string"),
         (",one:1", "is not a connection string"),
         ("one:1,:2", "is not a connection string"),
@@ -39,13 +39,13 @@ def test_each_server_has_a_url_of_its_own() -> None:
         ("one:1,two:x", "is not a connection string"),
         ("one:1,two:2,one:1", "lists a server twice"),
         ("one,two,ONE:6379", "lists a server twice"),
-    ],
-)
-def test_a_wrong_list_is_refused(servers: str, reason: str) -> None:
-    for make in (AsyncClient, Client):
-        with pytest.raises(CacheSettingError, match=reason) as caught:
-            make(settings_of(servers))
-        assert "can,ary" not in str(caught.value)
+    ]
+    for servers, reason in cases:
+        with in_case(servers, reason):
+            for make in (AsyncClient, Client):
+                with pytest.raises(CacheSettingError, match=reason) as caught:
+                    make(settings_of(servers))
+                assert "can,ary" not in str(caught.value)
 
 
 def test_a_client_of_several_servers_starts_without_redis() -> None:

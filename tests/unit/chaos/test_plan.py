@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from infra.spec.redis_replication import SENTINEL_NAMES
 from ops.chaos.faults import FILL_MB, FLOOR_MB, fill_size
 from ops.chaos.plan import FAULTS, FILL, SERVICES, SWITCHOVER, Topology, make_plan, targets_of
 from ops.commands import chaos
+from tests.cases import in_case
 from tests.promises import promise
 
 ALONE, REPLICATED = Topology(False, False), Topology(True, True)
@@ -21,14 +20,15 @@ def test_the_same_seed_gives_the_same_plan() -> None:
     assert first != other
 
 
-@pytest.mark.parametrize("topology", [ALONE, REPLICATED])
-@pytest.mark.parametrize("total", [10, 60, 3600])
-def test_faults_follow_each_other_and_end_in_time(topology: Topology, total: int) -> None:
-    for seed in range(50):
-        steps = make_plan(seed, total, FAULTS, topology, SERVICES)
-        ends = [0, *(step.at + step.seconds for step in steps)]
-        assert all(step.at > end for step, end in zip(steps, ends, strict=False)), seed
-        assert ends[-1] < total, seed
+def test_faults_follow_each_other_and_end_in_time() -> None:
+    for topology in (ALONE, REPLICATED):
+        for total in (10, 60, 3600):
+            with in_case(topology, total):
+                for seed in range(50):
+                    steps = make_plan(seed, total, FAULTS, topology, SERVICES)
+                    ends = [0, *(step.at + step.seconds for step in steps)]
+                    assert all(step.at > end for step, end in zip(steps, ends, strict=False)), seed
+                    assert ends[-1] < total, seed
 
 
 def test_every_fault_occurs_before_one_occurs_again() -> None:

@@ -14,6 +14,7 @@ from moto import mock_aws
 
 from ops.bootstrap import AdministratorLogin, _is_refused_token
 from ops.errors import Exit, OpsError
+from tests.cases import in_case
 
 REGION = "eu-central-1"
 CANARY = "canary-7f3a9c"
@@ -101,11 +102,12 @@ def test_a_refused_token_is_temporary_and_an_unreachable_server_is_not() -> None
     assert [_is_refused_token(error) for error in (refused, closed, ValueError())] == [True, False, False]
 
 
-@pytest.mark.parametrize("arn", ["", "postgres-admin", "arn:aws:s3:::bucket"])
-def test_invalid_secret_arn_is_a_usage_error(arn: str) -> None:
-    with pytest.raises(OpsError, match="is not the ARN of a secret") as refusal:
-        AdministratorLogin.from_secret(arn)
-    assert refusal.value.exit_code == Exit.USAGE
+def test_invalid_secret_arn_is_a_usage_error() -> None:
+    for arn in ("", "postgres-admin", "arn:aws:s3:::bucket"):
+        with in_case(arn):
+            with pytest.raises(OpsError, match="is not the ARN of a secret") as refusal:
+                AdministratorLogin.from_secret(arn)
+            assert refusal.value.exit_code == Exit.USAGE
 
 
 def test_an_unreachable_secrets_manager_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from db.entities import CACHED
 from infra.outputs import ROLES as STACK_ROLES
 from ops.cli import COMMANDS, cli
 from ops.commands.names import ROLES
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.documentation.pages import ROOT
 
@@ -64,11 +65,12 @@ def names(lines: list[str]) -> list[str]:
     return [line.partition(",")[2] for line in lines]
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_calls_the_protocol(shell: str) -> None:
-    done = CliRunner().invoke(cli, ["completion", shell])
-    assert done.exit_code == 0
-    assert f"_GROUNDWORK_COMPLETE={shell}_complete" in done.stdout
+def test_the_script_calls_the_protocol() -> None:
+    for shell in ("bash", "zsh", "fish"):
+        with in_case(shell):
+            done = CliRunner().invoke(cli, ["completion", shell])
+            assert done.exit_code == 0
+            assert f"_GROUNDWORK_COMPLETE={shell}_complete" in done.stdout
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -8,23 +8,33 @@ from click.testing import CliRunner
 
 from ops.consent import production_name, require_consent
 from ops.errors import Exit, OpsError
+from tests.cases import in_case
 from tests.promises import promise
 
 
 @promise("production is not flushed unless its name is given")
-@pytest.mark.parametrize(
-    "name",
-    ["prod", "production", "live", "prod-eu", "eu-prod", "PROD", "live2", "db.prod.example.org", "prd_1"],
-)
-def test_a_production_name_is_recognized(name: str) -> None:
-    assert production_name(["dev", name]) == name
+def test_a_production_name_is_recognized() -> None:
+    cases: list[str] = [
+        "prod",
+        "production",
+        "live",
+        "prod-eu",
+        "eu-prod",
+        "PROD",
+        "live2",
+        "db.prod.example.org",
+        "prd_1",
+    ]
+    for name in cases:
+        with in_case(name):
+            assert production_name(["dev", name]) == name
 
 
-@pytest.mark.parametrize(
-    "name", ["dev", "test", "product", "reproduction", "olive", "deliver", "staging", ""]
-)
-def test_another_name_is_not_a_production_name(name: str) -> None:
-    assert production_name([name]) is None
+def test_another_name_is_not_a_production_name() -> None:
+    cases: list[str] = ["dev", "test", "product", "reproduction", "olive", "deliver", "staging", ""]
+    for name in cases:
+        with in_case(name):
+            assert production_name([name]) is None
 
 
 @click.command()

@@ -39,6 +39,7 @@ from ops.stack.database_url import SelectedDatabase
 from ops.stack.redis_cluster import RedisRow
 from ops.toolchain.prune import Item
 from ops.top.snapshot import Cache
+from tests.cases import in_case
 from tests.policy_stack import changed, good_stack, preview
 from tests.promises import promise
 from tests.unit.documentation.pages import ROOT
@@ -554,12 +555,17 @@ def program(text: str) -> str:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory, capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
     """Run a case as the `groundwork` command."""
 
     def run_(case: Case) -> Printed:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            return patched(case, monkeypatch)
+
+    def patched(case: Case, monkeypatch: pytest.MonkeyPatch) -> Printed:
+        tmp_path = tmp_path_factory.mktemp("case")
         folder = tmp_path / "programs"
-        folder.mkdir(exist_ok=True)
+        folder.mkdir()
         for name in ("docker", "pulumi"):
             if name in case.patches:
                 (folder / name).write_text(program(case.patches[name]))
@@ -616,17 +622,19 @@ def values(document: Any) -> Iterator[str]:
     "no command prints a control character, a bidirectional mark or an invalid byte that a stranger wrote"
 )
 @promise("a newline in a foreign value forges no line of a command's output")
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.arguments)
-def test_foreign_text_is_printed_escaped(run: Run, case: Case) -> None:
-    printed = run(case)
-    assert problems(printed, keeps_lines=case.keeps_lines) == [], printed
+def test_foreign_text_is_printed_escaped(run: Run) -> None:
+    for case in CASES:
+        with in_case(case.arguments):
+            printed = run(case)
+            assert problems(printed, keeps_lines=case.keeps_lines) == [], printed
 
 
 @promise("escapes in JSON output give a JSON parser the original text")
-@pytest.mark.parametrize("case", [case for case in CASES if case.is_json], ids=lambda case: case.arguments)
-def test_json_output_gives_a_parser_the_original_text(run: Run, case: Case) -> None:
-    printed = run(case)
-    assert any(HOSTILE[:-1] in value for value in values(json.loads(printed.out))), printed
+def test_json_output_gives_a_parser_the_original_text(run: Run) -> None:
+    for case in (case for case in CASES if case.is_json):
+        with in_case(case.arguments):
+            printed = run(case)
+            assert any(HOSTILE[:-1] in value for value in values(json.loads(printed.out))), printed
 
 
 @promise(

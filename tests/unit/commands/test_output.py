@@ -17,6 +17,7 @@ from ops.errors import Exit, OpsError
 from ops.gharchive.archive import Tally
 from ops.gharchive.progress import ImportProgress
 from ops.printable import escaped, printable
+from tests.cases import in_case
 
 
 class Terminal(io.StringIO):
@@ -33,9 +34,8 @@ def terminal() -> Iterator[Terminal]:
         yield both
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
+def test_only_characters_that_are_not_shown_are_escaped() -> None:
+    cases: list[tuple[str, str]] = [
         ("a\tb\nc", "a\tb\nc"),
         ("\x1b\x7f\x9b\r", "\\u001b\\u007f\\u009b\\r"),
         ("\u202e\u200b\u2028\ufeff\xad", "\\u202e\\u200b\\u2028\\ufeff\\u00ad"),
@@ -43,12 +43,12 @@ def terminal() -> Iterator[Terminal]:
         ("\u3164\u115f\ufe0f\U000e0101", "\\u3164\\u115f\\ufe0f\\udb40\\udd01"),
         ("\U000e0041\udcff", "\\udb40\\udc41\\udcff"),
         ("żółw 😀 שלום 日本", "żółw 😀 שלום 日本"),
-    ],
-)
-def test_only_characters_that_are_not_shown_are_escaped(text: str, shown: str) -> None:
-    with terminal() as seen:
-        print(text, end="")
-    assert seen.getvalue() == shown
+    ]
+    for text, shown in cases:
+        with in_case(text, shown):
+            with terminal() as seen:
+                print(text, end="")
+            assert seen.getvalue() == shown
 
 
 def test_a_line_stays_one_line() -> None:
@@ -95,23 +95,26 @@ def test_a_traceback_is_escaped() -> None:
     assert b"ValueError: a\\u001b[2J\\u202e" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("command", "code", "err"),
-    [
+def test_a_command_with_closed_streams_ends_as_usual() -> None:
+    cases: list[tuple[str, Exit, str]] = [
         ("import gharchive - --dry-run <&-", Exit.ERROR, "groundwork: standard input is empty"),
         # The error is not replaced by one of the output.
         ("new entity gizmo >&-", Exit.USAGE, "entity 'gizmo' has no fields"),
         ("new entity gizmo 2>&-", Exit.USAGE, ""),
         ("--version <&- >&- 2>&-", Exit.FINE, ""),
-    ],
-)
-def test_a_command_with_closed_streams_ends_as_usual(command: str, code: Exit, err: str) -> None:
-    done = subprocess.run(
-        f'"{sys.executable}" -m ops.cli {command}', shell=True, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (code, ""), done.stderr
-    assert err in done.stderr
-    assert done.stderr.count("\n") <= 1
+    ]
+    for command, code, err in cases:
+        with in_case(command, code, err):
+            done = subprocess.run(
+                f'"{sys.executable}" -m ops.cli {command}',
+                shell=True,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert (done.returncode, done.stdout) == (code, ""), done.stderr
+            assert err in done.stderr
+            assert done.stderr.count("\n") <= 1
 
 
 def test_a_child_of_a_process_with_closed_streams_has_all_three() -> None:
@@ -132,9 +135,8 @@ def test_a_character_that_the_encoding_lacks_is_escaped() -> None:
     assert done.stdout == b"\\u017c\n"
 
 
-@pytest.mark.parametrize(
-    ("chunks", "shown"),
-    [
+def test_another_programs_colours_pass_and_nothing_else() -> None:
+    cases: list[tuple[list[bytes], str]] = [
         ([b"a\x1b[1mb\x1b[0m\x1b[38;5;13mc"], "a\x1b[1mb\x1b[0m\x1b[38;5;13mc"),
         # Hidden text, a background, a cleared screen.
         ([b"\x1b[8m", b"\x1b[30;40m", b"\x1b[2J"], "\\u001b[8m\\u001b[30;40m\\u001b[2J"),
@@ -142,20 +144,20 @@ def test_a_character_that_the_encoding_lacks_is_escaped() -> None:
         ([b"a\x1b", b"[3", b"1mb\xc5", b"\xbc"], "a\x1b[31mbż"),
         ([b"a\x1b["], "a\\u001b["),
         ([b"\xff\n\r"], "\\udcff\n\\r"),
-    ],
-)
-def test_another_programs_colours_pass_and_nothing_else(chunks: list[bytes], shown: str) -> None:
-    reading, writing = os.pipe()
-    with os.fdopen(reading, "rb") as source, terminal() as seen:
-        reader = threading.Thread(target=output.relay, args=(source, sys.stdout))
-        reader.start()
-        for chunk in chunks:
-            os.write(writing, chunk)
-            # Wait, so that the reader gets this piece alone.
-            threading.Event().wait(0.02)
-        os.close(writing)
-        reader.join(10)
-    assert seen.getvalue() == shown
+    ]
+    for chunks, shown in cases:
+        with in_case(chunks, shown):
+            reading, writing = os.pipe()
+            with os.fdopen(reading, "rb") as source, terminal() as seen:
+                reader = threading.Thread(target=output.relay, args=(source, sys.stdout))
+                reader.start()
+                for chunk in chunks:
+                    os.write(writing, chunk)
+                    # Wait, so that the reader gets this piece alone.
+                    threading.Event().wait(0.02)
+                os.close(writing)
+                reader.join(10)
+            assert seen.getvalue() == shown
 
 
 def test_a_value_in_a_line_loses_its_line_breaks() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from ops.commands.container_tools import _reads_commands
 from ops.errors import Exit
+from tests.cases import in_case
 from tests.promises import promise
 
 ROOT = Path(__file__).parents[3]
@@ -61,9 +62,8 @@ def test_the_data_of_a_copy_may_have_nul_bytes(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, BAD)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "reads"),
-    [
+def test_only_commands_from_standard_input_are_checked() -> None:
+    cases: list[tuple[str, bool]] = [
         ("", True),
         ("-v ON_ERROR_STOP=1 -X", True),
         ("--variable=x=c -F l -Aqt -1", True),
@@ -75,7 +75,7 @@ def test_the_data_of_a_copy_may_have_nul_bytes(tmp_path: Path) -> None:
         ("-l", False),
         ("--help=commands", False),
         ("--no-such-option", False),
-    ],
-)
-def test_only_commands_from_standard_input_are_checked(arguments: str, reads: bool) -> None:
-    assert _reads_commands(arguments.split()) is reads
+    ]
+    for arguments, reads in cases:
+        with in_case(arguments, reads):
+            assert _reads_commands(arguments.split()) is reads

@@ -15,6 +15,7 @@ from db.crypto import Keyring, Place
 from db.errors import InvalidSetting, TokenUnreadable
 from db.models import Tokens
 from db.token_keys import TokenKeys
+from tests.cases import in_case
 from tests.promises import promise
 
 KEY = secrets.token_bytes(32)
@@ -34,17 +35,16 @@ def test_the_same_text_never_has_the_same_ciphertext() -> None:
 
 
 @promise("a token that was changed, or moved to another row or column, cannot be decrypted")
-@pytest.mark.parametrize(
-    "elsewhere",
-    [
+def test_a_ciphertext_of_another_row_is_refused() -> None:
+    cases: list[Place] = [
         Place("users", 8, "access_token"),
         Place("users", 7, "refresh_token"),
         Place("others", 7, "access_token"),
-    ],
-)
-def test_a_ciphertext_of_another_row_is_refused(elsewhere: Place) -> None:
-    with pytest.raises(TokenUnreadable, match="changed, moved"):
-        RING.decrypt(RING.encrypt("secret", PLACE), elsewhere)
+    ]
+    for elsewhere in cases:
+        with in_case(elsewhere):
+            with pytest.raises(TokenUnreadable, match="changed, moved"):
+                RING.decrypt(RING.encrypt("secret", PLACE), elsewhere)
 
 
 class Member(int, Enum):
@@ -99,9 +99,8 @@ def test_no_key_and_no_token_is_shown() -> None:
         assert "canary" not in each.replace('"canary"', "")
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
+def test_invalid_keys_are_named_but_not_shown() -> None:
+    cases: list[tuple[str, str]] = [
         ("", "key 1 has no valid id"),
         ("AAAA", "key 1 has no valid id"),
         ("K1:AAAA", "key 1 has no valid id"),
@@ -109,14 +108,14 @@ def test_no_key_and_no_token_is_shown() -> None:
         ("k1:%%%", "key k1 is not 32 bytes"),
         (f"k1:{'A' * 43},k1:{'B' * 43}", "key k1 is listed twice"),
         (f"k1:{'A' * 43},", "key 2 has no valid id"),
-    ],
-)
-def test_invalid_keys_are_named_but_not_shown(text: str, said: str) -> None:
-    with pytest.raises(InvalidSetting, match=said) as caught:
-        TokenKeys.of(text).keyring()
-    assert str(caught.value).startswith("GROUNDWORK_TOKEN_KEYS: ")
-    for part in text.split(":")[1:]:
-        assert part.split(",")[0] not in str(caught.value)
+    ]
+    for text, said in cases:
+        with in_case(text, said):
+            with pytest.raises(InvalidSetting, match=said) as caught:
+                TokenKeys.of(text).keyring()
+            assert str(caught.value).startswith("GROUNDWORK_TOKEN_KEYS: ")
+            for part in text.split(":")[1:]:
+                assert part.split(",")[0] not in str(caught.value)
 
 
 def test_keys_are_read_again_when_their_file_changes(tmp_path: Path) -> None:

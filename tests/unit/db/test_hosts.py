@@ -18,6 +18,7 @@ from db._sync.pool import Pool
 from db.errors import InvalidSetting
 from db.hosts import Hosts, merged
 from db.settings import DatabaseSettings
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.db.fake_server import FakeServer, conninfo, fake_servers
 
@@ -135,20 +136,19 @@ def test_a_refused_connection_does_not_change_the_order() -> None:
     assert order(hosts) == ["a", "c", "b"]
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
+def test_the_servers_of_a_connection_string() -> None:
+    """A string whose lists do not fit together is left to the driver, which reports it."""
+    cases: list[tuple[str, list[str]]] = [
         ("host=a port=1", ["a"]),
         ("host=a,b port=1", ["a", "b"]),
         ("host=a,b,c port=1,2", ["a,b,c"]),
         ("host=a,b hostaddr=127.0.0.1", ["a,b"]),
         ("hostaddr=127.0.0.1,127.0.0.2", ["None", "None"]),
         ("host=a,b target_session_attrs=prefer-standby", ["a", "b", "a", "b"]),
-    ],
-)
-def test_the_servers_of_a_connection_string(text: str, expected: list[str]) -> None:
-    """A string whose lists do not fit together is left to the driver, which reports it."""
-    assert order(Hosts(), text) == expected
+    ]
+    for text, expected in cases:
+        with in_case(text, expected):
+            assert order(Hosts(), text) == expected
 
 
 def test_a_replica_is_preferred_over_a_primary_that_comes_first() -> None:
@@ -180,9 +180,8 @@ class _Session:
         return self.in_hot_standby if name == b"in_hot_standby" else None
 
 
-@pytest.mark.parametrize(
-    ("error", "in_hot_standby", "is_replica", "is_outdated"),
-    [
+def test_errors_that_make_a_pool_outdated() -> None:
+    cases: list[tuple[type[psycopg.Error], bytes, bool, bool]] = [
         (sql_errors.ReadOnlySqlTransaction, b"on", True, True),
         # In a transaction that is read-only on purpose.
         (sql_errors.ReadOnlySqlTransaction, b"off", False, False),
@@ -191,15 +190,13 @@ class _Session:
         (sql_errors.CannotConnectNow, b"off", False, True),
         (sql_errors.QueryCanceled, b"on", False, False),
         (psycopg.OperationalError, b"on", False, False),
-    ],
-)
-def test_errors_that_make_a_pool_outdated(
-    error: type[psycopg.Error], in_hot_standby: bytes, is_replica: bool, is_outdated: bool
-) -> None:
-    hosts, session = Hosts(), cast(Any, _Session(in_hot_standby))
-    assert hosts.leads_to_replica(session, 1.0, error()) is is_replica
-    assert bool(hosts.moves) is is_outdated
-    # A connection that is older than the replacement says nothing about the new ones.
-    hosts.drained()
-    hosts.leads_to_replica(session, 1.0, error())
-    assert not hosts.moves
+    ]
+    for error, in_hot_standby, is_replica, is_outdated in cases:
+        with in_case(error, in_hot_standby, is_replica, is_outdated):
+            hosts, session = Hosts(), cast(Any, _Session(in_hot_standby))
+            assert hosts.leads_to_replica(session, 1.0, error()) is is_replica
+            assert bool(hosts.moves) is is_outdated
+            # A connection that is older than the replacement says nothing about the new ones.
+            hosts.drained()
+            hosts.leads_to_replica(session, 1.0, error())
+            assert not hosts.moves

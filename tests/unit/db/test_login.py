@@ -10,13 +10,13 @@ import pytest
 import db.login
 from db.errors import InvalidSetting
 from db.login import LoginAttempts, refusal_of
+from tests.cases import in_case
 
 AT = 'connection failed: connection to server at "127.0.0.1", port 5432 failed: '
 
 
-@pytest.mark.parametrize(
-    ("said", "sqlstate", "is_final", "fix"),
-    [
+def test_the_reason_of_a_refusal() -> None:
+    cases: list[tuple[str, str | None, bool, str]] = [
         ('FATAL:  password authentication failed for user "app_a"', "28P01", True, "password"),
         ("fe_sendauth: no password supplied", "28P01", True, "password"),
         ('FATAL:  database "nowhere" does not exist', "3D000", True, "database"),
@@ -35,15 +35,15 @@ AT = 'connection failed: connection to server at "127.0.0.1", port 5432 failed: 
         ("server is not in hot standby mode", None, False, "target_session_attrs"),
         ("Connection refused\n\tIs the server running on that host?", None, False, "port"),
         ("server closed the connection unexpectedly", None, False, "port"),
-    ],
-)
-def test_the_reason_of_a_refusal(said: str, sqlstate: str | None, is_final: bool, fix: str) -> None:
-    refusal = refusal_of(psycopg.OperationalError(f"{AT}{said}"))
-    assert (refusal.sqlstate, refusal.is_final) == (sqlstate, is_final)
-    assert fix in refusal.fix
-    assert said.removeprefix("FATAL:  ").partition("\n")[0] in refusal.reason
-    assert "\n" not in str(refusal)
-    assert "FATAL" not in refusal.reason
+    ]
+    for said, sqlstate, is_final, fix in cases:
+        with in_case(said, sqlstate, is_final, fix):
+            refusal = refusal_of(psycopg.OperationalError(f"{AT}{said}"))
+            assert (refusal.sqlstate, refusal.is_final) == (sqlstate, is_final)
+            assert fix in refusal.fix
+            assert said.removeprefix("FATAL:  ").partition("\n")[0] in refusal.reason
+            assert "\n" not in str(refusal)
+            assert "FATAL" not in refusal.reason
 
 
 def test_of_several_servers_the_one_that_will_answer_counts() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 from db.named_query import QUERIES_DIR, parse_queries, queries
+from tests.cases import in_case
 
 GOOD = """-- About the file.
 
@@ -47,9 +47,8 @@ def test_entries_have_a_name_a_description_and_a_statement() -> None:
     assert [query.is_read for query in found.values()] == [True, False]
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
+def test_an_invalid_file_is_refused() -> None:
+    cases: list[tuple[str, str]] = [
         ("-- name: find_thing\n-- It.\nSELECT 1", "should read"),
         ("-- name: Find :read\n-- It.\nSELECT 1", "should read"),
         ("-- name: find_thing :maybe\n-- It.\nSELECT 1", "should read"),
@@ -81,11 +80,11 @@ def test_entries_have_a_name_a_description_and_a_statement() -> None:
             "-- name: find_thing :read\n-- It.\n-- takes: id int, id str\n-- gives: int\nSELECT 1",
             "`takes` lists id twice",
         ),
-    ],
-)
-def test_an_invalid_file_is_refused(text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=rf"things.sql:\d+: .*{message}"):
-        parse_queries(text, "things.sql")
+    ]
+    for text, message in cases:
+        with in_case(text, message):
+            with pytest.raises(ValueError, match=rf"things.sql:\d+: .*{message}"):
+                parse_queries(text, "things.sql")
 
 
 def test_an_invalid_entry_is_reported_with_its_line() -> None:
@@ -102,14 +101,15 @@ def test_a_nul_byte_is_refused_with_its_line() -> None:
         parse_queries(text, "things.sql")
 
 
-@pytest.mark.parametrize("path", sorted(QUERIES_DIR.glob("*.sql")), ids=lambda path: path.name)
-def test_every_file_is_valid_and_has_descriptions(path: Path) -> None:
-    found = queries(path.stem)
-    assert found
-    for query in found.values():
-        # A statement that may be sent twice must not change anything.
-        first_word = query.sql.split()[0].upper()
-        assert query.is_read <= (first_word in (b"SELECT", b"WITH")), query.name
+def test_every_file_is_valid_and_has_descriptions() -> None:
+    for path in sorted(QUERIES_DIR.glob("*.sql")):
+        with in_case(path):
+            found = queries(path.stem)
+            assert found
+            for query in found.values():
+                # A statement that may be sent twice must not change anything.
+                first_word = query.sql.split()[0].upper()
+                assert query.is_read <= (first_word in (b"SELECT", b"WITH")), query.name
 
 
 def test_names_are_unique_across_files() -> None:

@@ -13,6 +13,7 @@ from db import load_queries
 from db.errors import InvalidInput
 from db.named_query import QUERIES_DIR, NamedQuery
 from db.own_queries import checked_parameters
+from tests.cases import in_case
 
 ENTRY = "-- name: a_query :{mode}\n-- Do something.\n-- takes: {takes}\n-- gives: {gives}\n{sql};\n"
 
@@ -32,23 +33,39 @@ def test_a_file_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
         load_queries(tmp_path / "missing.sql")
 
 
-@pytest.mark.parametrize(
-    "sql",
-    ["SELECT 1", "(SELECT 1) UNION SELECT 2", "WITH a AS (SELECT 1) SELECT * FROM a", "values (1)",
-     "DELETE FROM a RETURNING 1"],
-)  # fmt: skip
-def test_statements_that_read_or_write_rows_are_accepted(sql: str) -> None:
-    _load(sql)
+def test_statements_that_read_or_write_rows_are_accepted() -> None:
+    cases: list[str] = [
+        "SELECT 1",
+        "(SELECT 1) UNION SELECT 2",
+        "WITH a AS (SELECT 1) SELECT * FROM a",
+        "values (1)",
+        "DELETE FROM a RETURNING 1",
+    ]
+    for sql in cases:
+        with in_case(sql):
+            _load(sql)
 
 
-@pytest.mark.parametrize(
-    "sql",
-    ["COMMIT", "rollback", "BEGIN", "SAVEPOINT a", "SET search_path = public", "COPY a FROM STDIN", "LISTEN a",
-     "DISCARD ALL", "DEALLOCATE ALL", "SELECTED", "/* a */ COMMIT", "CALL a()", "DO $$ $$"],
-)  # fmt: skip
-def test_statements_that_change_the_session_or_the_transaction_are_refused(sql: str) -> None:
-    with pytest.raises(ValueError, match="a_query: begins with"):
-        _load(sql)
+def test_statements_that_change_the_session_or_the_transaction_are_refused() -> None:
+    cases: list[str] = [
+        "COMMIT",
+        "rollback",
+        "BEGIN",
+        "SAVEPOINT a",
+        "SET search_path = public",
+        "COPY a FROM STDIN",
+        "LISTEN a",
+        "DISCARD ALL",
+        "DEALLOCATE ALL",
+        "SELECTED",
+        "/* a */ COMMIT",
+        "CALL a()",
+        "DO $$ $$",
+    ]
+    for sql in cases:
+        with in_case(sql):
+            with pytest.raises(ValueError, match="a_query: begins with"):
+                _load(sql)
 
 
 def test_quoted_text_is_not_taken_for_sql() -> None:
@@ -79,19 +96,21 @@ def test_declarations_must_fit_the_statement() -> None:
             _load(**arguments)
 
 
-@pytest.mark.parametrize(
-    ("kind", "value"),
-    [("date", date(2026, 11, 24)), ("Decimal", Decimal("1.50")), ("UUID", UUID(int=7))],
-)
-def test_a_parameter_of_each_type_passes(kind: str, value: object) -> None:
-    one, many = (_load("SELECT %(a)s", takes=f"a {each}") for each in (kind, f"list[{kind} | None]"))
-    assert checked_parameters(one, {"a": value}) == {"a": value}
-    assert checked_parameters(many, {"a": [value, None]}) == {"a": [value, None]}
+def test_a_parameter_of_each_type_passes() -> None:
+    cases: list[tuple[str, object]] = [
+        ("date", date(2026, 11, 24)),
+        ("Decimal", Decimal("1.50")),
+        ("UUID", UUID(int=7)),
+    ]
+    for kind, value in cases:
+        with in_case(kind, value):
+            one, many = (_load("SELECT %(a)s", takes=f"a {each}") for each in (kind, f"list[{kind} | None]"))
+            assert checked_parameters(one, {"a": value}) == {"a": value}
+            assert checked_parameters(many, {"a": [value, None]}) == {"a": [value, None]}
 
 
-@pytest.mark.parametrize(
-    ("kind", "value", "why"),
-    [
+def test_a_parameter_of_another_type_is_refused() -> None:
+    cases: list[tuple[str, object, str]] = [
         ("date", datetime(2026, 11, 24), "datetime is not a date"),
         ("date", datetime(2026, 11, 24, tzinfo=UTC), "datetime is not a date"),
         ("date", "2026-11-24", "str is not a date"),
@@ -100,9 +119,9 @@ def test_a_parameter_of_each_type_passes(kind: str, value: object) -> None:
         ("Decimal", Decimal("NaN"), "NaN is not a finite number"),
         ("UUID", object(), "object is not a UUID"),
         ("UUID", str(UUID(int=7)), "str is not a UUID"),
-    ],
-)
-def test_a_parameter_of_another_type_is_refused(kind: str, value: object, why: str) -> None:
-    for takes, given in ((kind, value), (f"{kind} | None", value), (f"list[{kind}]", [value])):
-        with pytest.raises(InvalidInput, match=f"a: {why}"):
-            checked_parameters(_load("SELECT %(a)s", takes=f"a {takes}"), {"a": given})
+    ]
+    for kind, value, why in cases:
+        with in_case(kind, value, why):
+            for takes, given in ((kind, value), (f"{kind} | None", value), (f"list[{kind}]", [value])):
+                with pytest.raises(InvalidInput, match=f"a: {why}"):
+                    checked_parameters(_load("SELECT %(a)s", takes=f"a {takes}"), {"a": given})

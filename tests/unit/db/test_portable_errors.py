@@ -26,6 +26,7 @@ import db
 import ops
 from db.errors import NotFound
 from infra.spec.errors import PortableError
+from tests.cases import in_case
 from tests.promises import promise
 
 # Never raised to callers: db.translation turns it into an error of db.errors.
@@ -120,34 +121,41 @@ COPIES: tuple[Callable[[Any], Any], ...] = (
 
 
 @promise("errors and records survive pickle and `copy.deepcopy` with equal attributes")
-@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__qualname__)
-def test_an_error_survives_with_equal_attributes(kind: type[PortableError]) -> None:
-    error = _made(kind)
-    error.add_note("seen in the request of a customer")
-    for duplicate in COPIES:
-        assert _attributes(duplicate(error)) == _attributes(error)
+def test_an_error_survives_with_equal_attributes() -> None:
+    for kind in ERRORS:
+        with in_case(kind):
+            error = _made(kind)
+            error.add_note("seen in the request of a customer")
+            for duplicate in COPIES:
+                assert _attributes(duplicate(error)) == _attributes(error)
 
 
-@pytest.mark.parametrize("kind", PUBLIC, ids=lambda kind: kind.__name__)
-def test_celery_restores_an_error_from_json(kind: type[PortableError]) -> None:
+def test_celery_restores_an_error_from_json() -> None:
     """As celery.backends.base does: from the names of module and class, and `args`."""
-    error = _made(kind)
-    restored = kind(*json.loads(json.dumps(error.args)))
-    assert (type(restored), str(restored), restored.args) == (kind, str(error), error.args)
+    for kind in PUBLIC:
+        with in_case(kind):
+            error = _made(kind)
+            restored = kind(*json.loads(json.dumps(error.args)))
+            assert (type(restored), str(restored), restored.args) == (kind, str(error), error.args)
 
 
 @promise("errors and records survive pickle and `copy.deepcopy` with equal attributes")
-@pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__qualname__)
-def test_a_model_survives_with_equal_fields(kind: type[msgspec.Struct]) -> None:
-    hints = typing.get_type_hints(kind)
-    full = kind(**{name: _sample(hints[name]) for name in kind.__struct_fields__})
-    least = kind(
-        **{field.name: _sample(hints[field.name]) for field in msgspec.structs.fields(kind) if field.required}
-    )
-    for model in (full, least):
-        for duplicate in COPIES:
-            assert duplicate(model) == model
-            assert type(duplicate(model)) is kind
+def test_a_model_survives_with_equal_fields() -> None:
+    for kind in MODELS:
+        with in_case(kind):
+            hints = typing.get_type_hints(kind)
+            full = kind(**{name: _sample(hints[name]) for name in kind.__struct_fields__})
+            least = kind(
+                **{
+                    field.name: _sample(hints[field.name])
+                    for field in msgspec.structs.fields(kind)
+                    if field.required
+                }
+            )
+            for model in (full, least):
+                for duplicate in COPIES:
+                    assert duplicate(model) == model
+                    assert type(duplicate(model)) is kind
 
 
 def test_every_error_of_the_data_access_is_portable() -> None:

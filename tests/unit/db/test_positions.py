@@ -11,6 +11,7 @@ from db.errors import ConstraintViolated, InvalidInput, OutcomeUnknown
 from db.positions import KnownPositions
 from db.reading import Reading, current_reading, reading_block
 from db.rows import BEGINNING, Position
+from tests.cases import in_case
 from tests.promises import promise
 
 
@@ -156,9 +157,8 @@ def test_a_position_survives_its_text_form() -> None:
     assert Position.parse(str(position)) == position
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
+def test_text_that_is_not_a_position_is_refused() -> None:
+    cases: list[object] = [
         "",
         "0/16B37A8",
         "1-",
@@ -176,19 +176,20 @@ def test_a_position_survives_its_text_form() -> None:
         "3-16B37A-BCC1",
         "3-016B37A8-BCC1",
         "3-016B37A8-443B",
-    ],
-)
-def test_text_that_is_not_a_position_is_refused(text: object) -> None:
-    with pytest.raises(
-        InvalidInput, match=r"after: .* is not a position; pass what write_position\(\) returned"
-    ):
-        Position.parse(text)
+    ]
+    for text in cases:
+        with in_case(text):
+            with pytest.raises(
+                InvalidInput, match=r"after: .* is not a position; pass what write_position\(\) returned"
+            ):
+                Position.parse(text)
 
 
-@pytest.mark.parametrize("seconds", [0, -1.0, True, "10", float("nan"), 86_401])
-def test_an_invalid_bound_is_refused(seconds: object) -> None:
-    with pytest.raises(InvalidInput, match="max_staleness"), reading_block(seconds, None):  # type: ignore[arg-type]
-        pass
+def test_an_invalid_bound_is_refused() -> None:
+    for seconds in (0, -1.0, True, "10", float("nan"), 86_401):
+        with in_case(seconds):
+            with pytest.raises(InvalidInput, match="max_staleness"), reading_block(seconds, None):  # type: ignore[arg-type]
+                pass
 
 
 def test_the_innermost_block_counts() -> None:

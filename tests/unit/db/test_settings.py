@@ -13,6 +13,7 @@ from cache.url_source import UrlSource
 from db.errors import InvalidSetting
 from db.hosts import Hosts
 from db.settings import DatabaseSettings
+from tests.cases import in_case
 
 URL = "postgresql://app_a:p%40ss@db:5433/groundwork?sslmode=verify-full&sslrootcert=/ca.crt"
 
@@ -63,9 +64,8 @@ def test_redis_credentials_are_read_again_each_time(tmp_path: Path) -> None:
     assert settings.credentials() == ("app", "rotated")
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [
+def test_a_wrong_setting_is_refused_without_quoting_secrets() -> None:
+    cases: list[dict[str, str]] = [
         {},
         {"DATABASE_URL": URL, "DATABASE_URL_FILE": "/x"},
         {"DATABASE_URL_FILE": "/nowhere"},
@@ -79,13 +79,13 @@ def test_redis_credentials_are_read_again_each_time(tmp_path: Path) -> None:
         {"DATABASE_URL": URL, "GROUNDWORK_POOL_SIZE": "0"},
         {"DATABASE_URL": URL, "GROUNDWORK_INSTANCES": "some"},
         {"DATABASE_URL": URL, "GROUNDWORK_INSTANCES": "0"},
-    ],
-)
-def test_a_wrong_setting_is_refused_without_quoting_secrets(environment: dict[str, str]) -> None:
-    with pytest.raises(InvalidSetting) as caught:
-        DatabaseSettings.from_environment(environment).conninfo()
-    assert "canary" not in str(caught.value)
-    assert caught.value.__cause__ is None or "canary" not in str(caught.value.__cause__)
+    ]
+    for environment in cases:
+        with in_case(environment):
+            with pytest.raises(InvalidSetting) as caught:
+                DatabaseSettings.from_environment(environment).conninfo()
+            assert "canary" not in str(caught.value)
+            assert caught.value.__cause__ is None or "canary" not in str(caught.value.__cause__)
 
 
 def test_a_repr_does_not_show_the_url() -> None:
@@ -114,18 +114,19 @@ def test_without_a_url_there_are_no_replicas() -> None:
     assert settings.of_replicas() is None
 
 
-@pytest.mark.parametrize(
-    ("variables", "message"),
-    [
+def test_a_wrong_setting_of_the_replicas_is_refused() -> None:
+    cases: list[tuple[dict[str, str], str]] = [
         ({"DATABASE_READ_URL": ""}, "DATABASE_READ_URL is set but empty"),
         ({"DATABASE_READ_URL_FILE": " "}, "DATABASE_READ_URL_FILE is set but empty"),
         ({"GROUNDWORK_READ_POOL_SIZE": "0"}, "read_pool_size is 0; use 1 or more"),
         ({"GROUNDWORK_READ_POOL_SIZE": ""}, "GROUNDWORK_READ_POOL_SIZE is ''; write a whole number"),
-    ],
-)
-def test_a_wrong_setting_of_the_replicas_is_refused(variables: dict[str, str], message: str) -> None:
-    with pytest.raises(InvalidSetting, match=message):
-        DatabaseSettings.from_environment({"DATABASE_URL": "postgresql://app_a@one/groundwork", **variables})
+    ]
+    for variables, message in cases:
+        with in_case(variables, message):
+            with pytest.raises(InvalidSetting, match=message):
+                DatabaseSettings.from_environment(
+                    {"DATABASE_URL": "postgresql://app_a@one/groundwork", **variables}
+                )
 
 
 def test_each_server_of_a_list_gets_a_token_of_its_own() -> None:

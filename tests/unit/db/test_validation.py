@@ -32,6 +32,7 @@ from db.validation import (
     text,
     uuid,
 )  # fmt: skip
+from tests.cases import in_case
 
 
 class Team(int, Enum):
@@ -50,14 +51,16 @@ def nested(depth: int) -> dict[str, Any]:
     return value
 
 
-@pytest.mark.parametrize("values", [[], [7], [-(2**63), 2**63 - 1, 7], range(3)])
-def test_many_integers_pass(values: Any) -> None:
-    assert bigints("ids", values) == list(values)
+def test_many_integers_pass() -> None:
+    for values in ([], [7], [-(2**63), 2**63 - 1, 7], range(3)):
+        with in_case(values):
+            assert bigints("ids", values) == list(values)
 
 
-@pytest.mark.parametrize("values", [[], [7, 8], [7, Team.ROOT]])
-def test_integers_of_an_iterator_pass(values: list[int]) -> None:
-    assert bigints("ids", iter(values)) == values
+def test_integers_of_an_iterator_pass() -> None:
+    for values in ([], [7, 8], [7, Team.ROOT]):
+        with in_case(values):
+            assert bigints("ids", iter(values)) == values
 
 
 def test_a_wrong_value_of_an_iterator_is_refused() -> None:
@@ -66,16 +69,19 @@ def test_a_wrong_value_of_an_iterator_is_refused() -> None:
         bigints("ids", iter(values))
 
 
-@pytest.mark.parametrize("wrong", [True, 1.0, "1", None, 2**63, -(2**63) - 1, float("nan")])
-def test_one_wrong_value_among_integers_is_refused(wrong: Any) -> None:
-    for values in ([wrong], [1, wrong, 2]):
-        with pytest.raises(InvalidInput, match="ids: "):
-            bigints("ids", values)
+def test_one_wrong_value_among_integers_is_refused() -> None:
+    cases: list[Any] = [True, 1.0, "1", None, 2**63, -(2**63) - 1, float("nan")]
+    for wrong in cases:
+        with in_case(wrong):
+            for values in ([wrong], [1, wrong, 2]):
+                with pytest.raises(InvalidInput, match="ids: "):
+                    bigints("ids", values)
 
 
-@pytest.mark.parametrize("value", [-(2**63), 0, 2**63 - 1])
-def test_integers_at_the_limits_pass(value: int) -> None:
-    assert bigint("n", value) == value
+def test_integers_at_the_limits_pass() -> None:
+    for value in (-(2**63), 0, 2**63 - 1):
+        with in_case(value):
+            assert bigint("n", value) == value
 
 
 @pytest.mark.parametrize("value", [Team.ROOT, Roman(7)])
@@ -85,16 +91,16 @@ def test_an_integer_of_a_subclass_is_returned_as_a_plain_int(value: int) -> None
         assert (type(plain), plain) == (int, 7)
 
 
-@pytest.mark.parametrize("value", [-(2**63) - 1, 2**63, True, 1.0, "1", None])
-def test_a_value_that_is_not_a_bigint_is_refused(value: object) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        bigint("n", value)
-    assert caught.value.field == "n"
+def test_a_value_that_is_not_a_bigint_is_refused() -> None:
+    for value in (-(2**63) - 1, 2**63, True, 1.0, "1", None):
+        with in_case(value):
+            with pytest.raises(InvalidInput) as caught:
+                bigint("n", value)
+            assert caught.value.field == "n"
 
 
-@pytest.mark.parametrize(
-    ("check", "value"),
-    [
+def test_a_value_of_each_type_passes() -> None:
+    cases: list[tuple[Any, object]] = [
         (integer, -(2**31)),
         (boolean, False),
         (real, 1e300),
@@ -105,18 +111,17 @@ def test_a_value_that_is_not_a_bigint_is_refused(value: object) -> None:
         (one_of(("a", "b")), "b"),
         (list_of(text), []),
         (list_of(integer), [1]),
-    ],
-)
-def test_a_value_of_each_type_passes(check: Any, value: object) -> None:
-    assert check("f", value) == value
-    assert optional(check, "f", value) == value
-    assert optional(check, "f", None) is optional(check, "f", UNSET) is None
+    ]
+    for check, value in cases:
+        with in_case(check, value):
+            assert check("f", value) == value
+            assert optional(check, "f", value) == value
+            assert optional(check, "f", None) is optional(check, "f", UNSET) is None
 
 
 # Values that Postgres would refuse or change, or that are not equal to themselves.
-@pytest.mark.parametrize(
-    ("check", "value"),
-    [
+def test_a_value_that_would_not_come_back_is_refused() -> None:
+    cases: list[tuple[Any, object]] = [
         (integer, 2**31),
         (integer, True),
         (boolean, 1),
@@ -138,23 +143,26 @@ def test_a_value_of_each_type_passes(check: Any, value: object) -> None:
         (list_of(text), ["a", None]),
         (list_of(integer), [2**31]),
         (list_of(integer), [[1]]),
-    ],
-)
-def test_a_value_that_would_not_come_back_is_refused(check: Any, value: object) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        optional(check, "f", value)
-    assert caught.value.field == "f"
+    ]
+    for check, value in cases:
+        with in_case(check, value):
+            with pytest.raises(InvalidInput) as caught:
+                optional(check, "f", value)
+            assert caught.value.field == "f"
 
 
-@pytest.mark.parametrize("value", ["a\0", "\ud800", "x" * (TEXT_BYTES + 1), b"bytes", None])
-def test_invalid_text_is_refused(value: object) -> None:
-    with pytest.raises(InvalidInput):
-        text("t", value)
+def test_invalid_text_is_refused() -> None:
+    cases: list[object] = ["a\0", "\ud800", "x" * (TEXT_BYTES + 1), b"bytes", None]
+    for value in cases:
+        with in_case(value):
+            with pytest.raises(InvalidInput):
+                text("t", value)
 
 
-@pytest.mark.parametrize("value", ["", "é" * 10, "\U0001f600", "x" * TEXT_BYTES])
-def test_other_text_passes(value: str) -> None:
-    assert text("t", value) == value
+def test_other_text_passes() -> None:
+    for value in ("", "é" * 10, "\U0001f600", "x" * TEXT_BYTES):
+        with in_case(value):
+            assert text("t", value) == value
 
 
 def test_text_of_a_column_with_an_index_has_a_smaller_limit() -> None:
@@ -171,9 +179,8 @@ def test_empty_text_is_refused_where_it_is_meaningless() -> None:
         text("t", "", empty=False)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
+def test_a_value_without_a_json_form_is_refused() -> None:
+    cases: list[object] = [
         [],
         {1: "x"},
         {"k": "\0"},
@@ -184,11 +191,11 @@ def test_empty_text_is_refused_where_it_is_meaningless() -> None:
         {"k": {1, 2}},
         nested(JSON_DEPTH + 1),
         nested(100_000),
-    ],
-)
-def test_a_value_without_a_json_form_is_refused(value: object) -> None:
-    with pytest.raises(InvalidInput):
-        json_object("j", value)
+    ]
+    for value in cases:
+        with in_case(value):
+            with pytest.raises(InvalidInput):
+                json_object("j", value)
 
 
 def test_json_within_the_limits_passes() -> None:

@@ -14,6 +14,7 @@ from ops.doctor.backups import backups, judge
 from ops.doctor.check_result import CheckStatus
 from ops.doctor.examination import Examination
 from ops.doctor.thresholds import Thresholds
+from tests.cases import in_case
 
 NOW = 1_700_000_000.0
 HOUR = 3600
@@ -35,9 +36,8 @@ def stanza(*hours_ago: float, code: int = 0, message: str = "ok", error: bool = 
     }
 
 
-@pytest.mark.parametrize(
-    ("stanzas", "status", "text"),
-    [
+def test_the_newest_complete_backup_is_checked_by_its_age() -> None:
+    cases: list[tuple[list[dict[str, Any]], CheckStatus, str]] = [
         ([], CheckStatus.SKIPPED, "backups are not set up"),
         ([stanza(40, 3)], CheckStatus.OK, "2023-3F, is 3 hours old; there are 2 backups"),
         ([stanza(30)], CheckStatus.WARN, "30 hours old"),
@@ -50,14 +50,12 @@ def stanza(*hours_ago: float, code: int = 0, message: str = "ok", error: bool = 
             CheckStatus.FAIL,
             "cannot read the repository: missing stanza path",
         ),
-    ],
-)
-def test_the_newest_complete_backup_is_checked_by_its_age(
-    stanzas: list[dict[str, Any]], status: CheckStatus, text: str
-) -> None:
-    found = judge(stanzas, NOW, Thresholds())
-    assert found.status is status
-    assert text in found.text
+    ]
+    for stanzas, status, text in cases:
+        with in_case(stanzas, status, text):
+            found = judge(stanzas, NOW, Thresholds())
+            assert found.status is status
+            assert text in found.text
 
 
 def asked_of_rds(rds_instance: tuple[str, str] | None) -> Examination:

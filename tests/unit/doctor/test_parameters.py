@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from ops.doctor.parameters import comparable
+from tests.cases import in_case
 
 
-@pytest.mark.parametrize(
-    ("written", "live", "unit", "vartype", "is_same"),
-    [
+def test_values_are_compared_by_meaning() -> None:
+    cases: list[tuple[str, str, str | None, str, bool]] = [
         ("256MB", "32768", "8kB", "integer", True),
         ("256MB", "32767", "8kB", "integer", False),
         ("1310kB", "1310", "kB", "integer", True),
@@ -27,9 +25,7 @@ from ops.doctor.parameters import comparable
         ("pglz", "on", None, "enum", False),
         ("UTC", "UTC", None, "string", True),
         ("%m ", "%m", None, "string", False),
-    ],
-)
-def test_values_are_compared_by_meaning(
-    written: str, live: str, unit: str | None, vartype: str, is_same: bool
-) -> None:
-    assert (comparable(written, unit, vartype) == comparable(live, unit, vartype)) is is_same
+    ]
+    for written, live, unit, vartype, is_same in cases:
+        with in_case(written, live, unit, vartype, is_same):
+            assert (comparable(written, unit, vartype) == comparable(live, unit, vartype)) is is_same

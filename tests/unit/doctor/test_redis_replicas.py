@@ -6,8 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
 from infra.outputs import address_of, redis_url
 from infra.spec.high_availability import HighAvailability
 from infra.spec.redis_replication import SERVER_NAMES
@@ -16,6 +14,7 @@ from ops.doctor.redis_health import replicas
 from ops.errors import OpsError
 from ops.servers.monitored_stack import MonitoredStack
 from ops.servers.redis_primary import named_urls
+from tests.cases import in_case
 from tests.promises import promise
 
 PRIMARY = {"role": "master", "min_slaves_good_slaves": 2}
@@ -31,9 +30,8 @@ def examined(*servers: Any, expected: int = 2) -> Any:
     )
 
 
-@pytest.mark.parametrize(
-    ("servers", "status", "text"),
-    [
+def test_the_roles_of_the_servers_are_checked() -> None:
+    cases: list[tuple[list[Any], CheckStatus, str]] = [
         ([REPLICA, PRIMARY, REPLICA], CheckStatus.OK, "the primary is redis-2, followed by 2 replicas"),
         (
             [OpsError("refused"), PRIMARY | {"min_slaves_good_slaves": 1}, REPLICA],
@@ -48,13 +46,13 @@ def examined(*servers: Any, expected: int = 2) -> Any:
         ),
         ([REPLICA, REPLICA, OpsError("refused")], CheckStatus.FAIL, "0 servers accept writes"),
         ([PRIMARY, PRIMARY, REPLICA], CheckStatus.FAIL, "2 servers accept writes"),
-    ],
-)
-def test_the_roles_of_the_servers_are_checked(servers: list[Any], status: CheckStatus, text: str) -> None:
-    result = replicas(examined(*servers))
-    assert result.status is status
-    assert text in result.text
-    assert len(result.details) == len(servers)
+    ]
+    for servers, status, text in cases:
+        with in_case(servers, status, text):
+            result = replicas(examined(*servers))
+            assert result.status is status
+            assert text in result.text
+            assert len(result.details) == len(servers)
 
 
 def followed(*states: str) -> dict[str, Any]:
@@ -67,28 +65,28 @@ def followed(*states: str) -> dict[str, Any]:
 
 
 @promise("doctor checks Redis's replicas on both targets")
-@pytest.mark.parametrize(
-    ("endpoint", "status", "text"),
-    [
+def test_on_aws_the_primary_reports_its_replicas() -> None:
+    cases: list[tuple[Any, CheckStatus, str]] = [
         (followed("online", "online"), CheckStatus.OK, "the primary is localhost:0, followed by 2 replicas"),
         (followed("online", "wait_bgsave"), CheckStatus.WARN, "1 of 2 replicas follow it"),
         (followed("online"), CheckStatus.WARN, "1 of 2 replicas follow it"),
         (followed(), CheckStatus.WARN, "0 of 2 replicas follow it"),
         (REPLICA, CheckStatus.FAIL, "localhost:0 is a replica, and should be the primary"),
         (OpsError("refused"), CheckStatus.FAIL, "localhost:0 does not answer: refused"),
-    ],
-)
-def test_on_aws_the_primary_reports_its_replicas(endpoint: Any, status: CheckStatus, text: str) -> None:
-    result = replicas(examined(endpoint))
-    assert result.status is status
-    assert text in result.text
-    assert "groundwork up" not in result.advice
-    assert len(result.details) == (endpoint.get("connected_slaves", 0) if isinstance(endpoint, dict) else 0)
+    ]
+    for endpoint, status, text in cases:
+        with in_case(endpoint, status, text):
+            result = replicas(examined(endpoint))
+            assert result.status is status
+            assert text in result.text
+            assert "groundwork up" not in result.advice
+            assert len(result.details) == (
+                endpoint.get("connected_slaves", 0) if isinstance(endpoint, dict) else 0
+            )
 
 
-@pytest.mark.parametrize(
-    ("expected", "servers", "replicas"),
-    [
+def test_the_number_of_replicas_is_that_of_the_outputs() -> None:
+    cases: list[tuple[dict[str, Any], int, int]] = [
         (
             {"highAvailability": HighAvailability.on_docker(postgres_replicas=0, redis_replicas=2).as_json()},
             3,
@@ -106,23 +104,21 @@ def test_on_aws_the_primary_reports_its_replicas(endpoint: Any, status: CheckSta
         # Stacks in Docker that were deployed before the output existed.
         ({}, 3, 2),
         ({}, 1, 0),
-    ],
-)
-def test_the_number_of_replicas_is_that_of_the_outputs(
-    expected: dict[str, Any], servers: int, replicas: int
-) -> None:
-    endpoints = [("redis", 6379 + n) for n in range(servers)]
-    stack = MonitoredStack(
-        name="dev",
-        postgres_address=("localhost", 1),
-        redis_addresses=endpoints,
-        ca_file=Path("ca.crt"),
-        expected=expected,
-        database_url="",
-        redis_url=redis_url(user="monitor", password="x", servers=endpoints, ca_file="ca.crt"),
-        ops_redis_url="",
-    )
-    assert stack.redis_replicas == replicas
+    ]
+    for expected, servers, count in cases:
+        with in_case(expected, servers, count):
+            endpoints = [("redis", 6379 + n) for n in range(servers)]
+            stack = MonitoredStack(
+                name="dev",
+                postgres_address=("localhost", 1),
+                redis_addresses=endpoints,
+                ca_file=Path("ca.crt"),
+                expected=expected,
+                database_url="",
+                redis_url=redis_url(user="monitor", password="x", servers=endpoints, ca_file="ca.crt"),
+                ops_redis_url="",
+            )
+            assert stack.redis_replicas == count
 
 
 def test_a_stack_without_replicas_is_not_checked() -> None:

@@ -18,6 +18,7 @@ from ops.doctor.rendering import as_json, as_lines
 from ops.doctor.runner import choose, examine, exit_code
 from ops.errors import Exit, OpsError
 from ops.servers.errors import NotVisible, ServerUnreachable, TooSlow
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.documentation import pages
 
@@ -40,9 +41,8 @@ def findings(*checks: Check) -> dict[str, CheckResult]:
     return {c.name: finding for c, finding in examine(NOTHING, checks, checks)}
 
 
-@pytest.mark.parametrize(
-    ("error", "status", "text"),
-    [
+def test_an_error_is_a_finding_and_the_next_check_runs() -> None:
+    cases: list[tuple[Exception, CheckStatus, str]] = [
         (ServerUnreachable("gone"), CheckStatus.FAIL, "gone"),
         (NotVisible("hidden"), CheckStatus.SKIPPED, "hidden"),
         (TooSlow("slow"), CheckStatus.SKIPPED, "cancelled: slow"),
@@ -50,16 +50,14 @@ def findings(*checks: Check) -> dict[str, CheckResult]:
         (EngineUnreachable("no engine;\nstart it"), CheckStatus.FAIL, "no engine; start it"),
         (SourceError("0002_x.sql is not UTF-8"), CheckStatus.FAIL, "0002_x.sql is not UTF-8"),
         (KeyError("x"), CheckStatus.FAIL, "the check itself failed: KeyError('x')"),
-    ],
-)
-def test_an_error_is_a_finding_and_the_next_check_runs(
-    error: Exception, status: CheckStatus, text: str
-) -> None:
-    found = findings(
-        check("first", error, CheckedServer.OTHERS), check("second", ok("fine"), CheckedServer.OTHERS)
-    )
-    assert (found["first"].status, found["first"].text) == (status, text)
-    assert found["second"].status is CheckStatus.OK
+    ]
+    for error, status, text in cases:
+        with in_case(error, status, text):
+            found = findings(
+                check("first", error, CheckedServer.OTHERS), check("second", ok("fine"), CheckedServer.OTHERS)
+            )
+            assert (found["first"].status, found["first"].text) == (status, text)
+            assert found["second"].status is CheckStatus.OK
 
 
 def test_after_a_server_is_lost_only_its_checks_are_skipped() -> None:
@@ -89,42 +87,48 @@ def test_the_findings_come_in_the_order_of_the_checks() -> None:
     assert [c.name for c, _ in examine(NOTHING, checks, checks)] == ["c", "a", "b", "d"]
 
 
-@pytest.mark.parametrize(
-    ("answers", "code"),
-    [
+def test_the_exit_code_is_that_of_the_worst_finding() -> None:
+    cases: list[tuple[list[Any], Exit]] = [
         ([ok(""), warn("", "")], Exit.FINE),
         ([ok(""), fail("", "")], Exit.MISMATCH),
         ([fail("", ""), ServerUnreachable("gone")], Exit.UNREACHABLE),
         ([NotVisible("hidden")], Exit.FINE),
         ([EngineUnreachable("no engine")], Exit.UNREACHABLE),
         ([SourceError("0002_x.sql is not UTF-8")], Exit.MISMATCH),
-    ],
-)
-def test_the_exit_code_is_that_of_the_worst_finding(answers: list[Any], code: Exit) -> None:
-    checks = [check(str(index), answer, CheckedServer.OTHERS) for index, answer in enumerate(answers)]
-    assert exit_code(examine(NOTHING, checks, checks)) is code
+    ]
+    for answers, code in cases:
+        with in_case(answers, code):
+            checks = [check(str(index), answer, CheckedServer.OTHERS) for index, answer in enumerate(answers)]
+            assert exit_code(examine(NOTHING, checks, checks)) is code
 
 
-@pytest.mark.parametrize(
-    ("only", "skip", "chosen"),
-    [([], [], ["a", "b"]), (["b"], [], ["b"]), ([], ["b"], ["a"]), (["a", "b"], ["a"], ["b"])],
-)
-def test_checks_are_chosen_by_name(only: list[str], skip: list[str], chosen: list[str]) -> None:
-    checks = (check("a", ok("")), check("b", ok("")))
-    assert [c.name for c in choose(checks, only, skip)] == chosen
+def test_checks_are_chosen_by_name() -> None:
+    cases: list[tuple[list[str], list[str], list[str]]] = [
+        ([], [], ["a", "b"]),
+        (["b"], [], ["b"]),
+        ([], ["b"], ["a"]),
+        (["a", "b"], ["a"], ["b"]),
+    ]
+    for only, skip, chosen in cases:
+        with in_case(only, skip, chosen):
+            checks = (check("a", ok("")), check("b", ok("")))
+            assert [c.name for c in choose(checks, only, skip)] == chosen
 
 
-@pytest.mark.parametrize(("only", "skip"), [(["x"], []), ([], ["x"]), (["a"], ["a"])])
-def test_a_choice_without_checks_or_with_unknown_names_is_refused(only: list[str], skip: list[str]) -> None:
-    with pytest.raises(OpsError) as error:
-        choose((check("a", ok("")),), only, skip)
-    assert error.value.exit_code is Exit.USAGE
+def test_a_choice_without_checks_or_with_unknown_names_is_refused() -> None:
+    cases: list[tuple[list[str], list[str]]] = [(["x"], []), ([], ["x"]), (["a"], ["a"])]
+    for only, skip in cases:
+        with in_case(only, skip):
+            with pytest.raises(OpsError) as error:
+                choose((check("a", ok("")),), only, skip)
+            assert error.value.exit_code is Exit.USAGE
 
 
 @promise("every check is documented")
-@pytest.mark.parametrize("name", [each.name for each in CHECKS])
-def test_every_check_is_documented(name: str) -> None:
-    assert f"\n| `{name}` |" in (pages.ROOT / "docs" / "doctor.md").read_text()
+def test_every_check_is_documented() -> None:
+    for name in (each.name for each in CHECKS):
+        with in_case(name):
+            assert f"\n| `{name}` |" in (pages.ROOT / "docs" / "doctor.md").read_text()
 
 
 def test_checks_that_are_skipped_for_the_same_reason_share_a_line() -> None:
@@ -148,10 +152,11 @@ def test_commands_in_an_advice_name_the_stack(stack: str, option: str) -> None:
     assert finding.advice == f"run `groundwork psql{option} -c 'VACUUM users, orders'`"
 
 
-@pytest.mark.parametrize("option", ["--only", "--skip"])
-@pytest.mark.parametrize("names", [",", "disk,,memory", "disk, "])
-def test_a_list_with_an_empty_name_is_refused(option: str, names: str) -> None:
-    error = CliRunner().invoke(cli.cli, ["doctor", option, names]).exception
-    assert isinstance(error, OpsError)
-    assert error.exit_code == Exit.USAGE
-    assert str(error) == f"{option} has an empty name beside a comma; remove the comma"
+def test_a_list_with_an_empty_name_is_refused() -> None:
+    for option in ("--only", "--skip"):
+        for names in (",", "disk,,memory", "disk, "):
+            with in_case(option, names):
+                error = CliRunner().invoke(cli.cli, ["doctor", option, names]).exception
+                assert isinstance(error, OpsError)
+                assert error.exit_code == Exit.USAGE
+                assert str(error) == f"{option} has an empty name beside a comma; remove the comma"

@@ -11,6 +11,7 @@ from infra.outputs import ROLES
 from infra.settings import StackSettings
 from ops.cli import COMMANDS
 from ops.errors import Exit
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.documentation import pages
 
@@ -45,15 +46,17 @@ def test_the_readme_has_at_most_150_lines() -> None:
     assert len(pages.README.read_text().splitlines()) <= 150
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_every_role_has_a_row(role: str) -> None:
-    assert f"\n| `{role}` |" in (pages.ROOT / "docs" / "connections.md").read_text()
+def test_every_role_has_a_row() -> None:
+    for role in ROLES:
+        with in_case(role):
+            assert f"\n| `{role}` |" in (pages.ROOT / "docs" / "connections.md").read_text()
 
 
 @promise("every exit code is documented")
-@pytest.mark.parametrize("exit_code", list(Exit))
-def test_every_exit_code_is_documented(exit_code: Exit) -> None:
-    assert f"\n| {exit_code.value} |" in CLI.read_text()
+def test_every_exit_code_is_documented() -> None:
+    for exit_code in list(Exit):
+        with in_case(exit_code):
+            assert f"\n| {exit_code.value} |" in CLI.read_text()
 
 
 def test_a_page_names_only_make_targets_that_exist() -> None:
@@ -114,20 +117,17 @@ def test_ci_runs_only_make_targets(path: str) -> None:
     assert re.findall(r"^ +- run: (.*)$", text, re.MULTILINE) == ([] if path == ".ci/run" else [".ci/run"])
 
 
-@pytest.mark.parametrize(
-    ("text", "targets", "commands"),
-    [
+def test_a_name_in_code_is_found_and_one_in_prose_is_not() -> None:
+    cases: list[tuple[str, set[str], set[str]]] = [
         ("run `make nonsense`", {"nonsense"}, set()),
         ("    make up VOLUMES=1", {"up"}, set()),
         ('    eval "$(.venv/bin/groundwork shellenv)"', set(), {"shellenv"}),
         ("`.venv/bin/groundwork env --role app`", set(), {"env"}),
         ("what people make of it, and groundwork is", set(), set()),
-    ],
-)
-def test_a_name_in_code_is_found_and_one_in_prose_is_not(
-    text: str, targets: set[str], commands: set[str]
-) -> None:
-    assert (pages.make_targets(text), pages.groundwork_commands(text)) == (targets, commands)
+    ]
+    for text, targets, commands in cases:
+        with in_case(text, targets, commands):
+            assert (pages.make_targets(text), pages.groundwork_commands(text)) == (targets, commands)
 
 
 def test_settings_in_examples_are_accepted() -> None:

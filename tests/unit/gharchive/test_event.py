@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.gharchive.event import Event, Party, Rejected, parse_event
+from tests.cases import in_case
 
 MADE_UP: dict[str, Any] = {
     "id": "2489651045",
@@ -55,9 +56,8 @@ def test_an_unknown_type_or_a_missing_repo_is_accepted() -> None:
     assert (event.type, event.repo, event.org) == ("EventOfTomorrow", None, None)
 
 
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
+def test_an_event_that_cannot_be_stored_is_rejected_with_a_reason() -> None:
+    cases: list[tuple[bytes, str]] = [
         (b"{", "invalid JSON: "),
         (b"\xff\xfe", "invalid JSON: "),
         (b"[1]", "not a JSON object"),
@@ -86,11 +86,11 @@ def test_an_unknown_type_or_a_missing_repo_is_accepted() -> None:
             "actor.login: has 2001 bytes; at most 2000 can be stored",
         ),
         (_line(type="a" * 2001), "type: has 2001 bytes; at most 2000 can be stored"),
-    ],
-)
-def test_an_event_that_cannot_be_stored_is_rejected_with_a_reason(line: bytes, reason: str) -> None:
-    with pytest.raises(Rejected, match=f"^{reason}".replace("[", r"\[")):
-        parse_event(line)
+    ]
+    for line, reason in cases:
+        with in_case(line, reason):
+            with pytest.raises(Rejected, match=f"^{reason}".replace("[", r"\[")):
+                parse_event(line)
 
 
 _VALUES = st.recursive(

@@ -16,6 +16,7 @@ import pytest
 from ops.cli import main
 from ops.errors import Exit
 from ops.gharchive.archive import BATCH_LINES
+from tests.cases import in_case
 from tests.promises import promise
 
 SECONDS = 60.0
@@ -133,11 +134,12 @@ def test_a_worker_that_dies_ends_the_import_with_one_line() -> None:
         assert all(map(has_ended, workers))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
-def test_workers_end_with_the_import(number: signal.Signals) -> None:
-    with waiting_import() as (process, workers):
-        process.send_signal(number)
-        _, err = process.communicate(timeout=SECONDS)
-        assert process.returncode != Exit.FINE
-        assert b"Traceback" not in err
-        assert all(map(has_ended, workers))
+def test_workers_end_with_the_import() -> None:
+    for number in (signal.SIGINT, signal.SIGKILL, signal.SIGTERM):
+        with in_case(number):
+            with waiting_import() as (process, workers):
+                process.send_signal(number)
+                _, err = process.communicate(timeout=SECONDS)
+                assert process.returncode != Exit.FINE
+                assert b"Traceback" not in err
+                assert all(map(has_ended, workers))

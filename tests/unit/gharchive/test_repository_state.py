@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from db.rows import RepositoryState
 from ops.gharchive.event import Event, Party
 from ops.gharchive.parties import repository_after
+from tests.cases import in_case
 from tests.promises import promise
 
 
@@ -28,38 +28,25 @@ EVENTS = st.lists(
 )
 
 
-@pytest.mark.parametrize(
-    ("events", "name", "org"),
-    [
-        pytest.param(
-            [event(1, "org/tool", 5), event(2, "me/tool")], "me/tool", None, id="transfer to a person"
-        ),
-        pytest.param(
-            [event(1, "me/tool"), event(2, "org/tool", 5)], "org/tool", 5, id="transfer to an organization"
-        ),
-        pytest.param(
-            [event(1, "org/tool", 5), event(2, "other/tool", 6)], "other/tool", 6, id="another organization"
-        ),
-        pytest.param([event(1, "org/tool", 5), event(2, "org/tool")], "org/tool", 5, id="without org, later"),
-        pytest.param(
-            [event(2, "org/tool"), event(1, "org/tool", 5)], "org/tool", 5, id="without org, out of order"
-        ),
-        pytest.param([event(1, "org/tool", 5), event(2, "org/new")], "org/new", 5, id="renamed without org"),
-        pytest.param([event(1, "org/tool", 5), event(2, "Org/tool")], "Org/tool", 5, id="upper case"),
-        pytest.param(
-            [event(2, "me/tool"), event(1, "org/tool", 5)], "me/tool", None, id="transfer, out of order"
-        ),
-    ],
-)
-@pytest.mark.parametrize("is_split", [False, True])
-def test_a_missing_organization_is_unknown_and_another_owner_is_a_change(
-    events: list[Event], name: str, org: int | None, is_split: bool
-) -> None:
-    state: RepositoryState | None = None
-    for batch in [[each] for each in events] if is_split else [events]:
-        state = repository_after(state, batch)
-    assert state is not None
-    assert (state.name, state.org_github_id) == (name, org)
+def test_a_missing_organization_is_unknown_and_another_owner_is_a_change() -> None:
+    cases: list[tuple[str, list[Event], str, int | None]] = [
+        ("transfer to a person", [event(1, "org/tool", 5), event(2, "me/tool")], "me/tool", None),
+        ("transfer to an organization", [event(1, "me/tool"), event(2, "org/tool", 5)], "org/tool", 5),
+        ("another organization", [event(1, "org/tool", 5), event(2, "other/tool", 6)], "other/tool", 6),
+        ("without org, later", [event(1, "org/tool", 5), event(2, "org/tool")], "org/tool", 5),
+        ("without org, out of order", [event(2, "org/tool"), event(1, "org/tool", 5)], "org/tool", 5),
+        ("renamed without org", [event(1, "org/tool", 5), event(2, "org/new")], "org/new", 5),
+        ("upper case", [event(1, "org/tool", 5), event(2, "Org/tool")], "Org/tool", 5),
+        ("transfer, out of order", [event(2, "me/tool"), event(1, "org/tool", 5)], "me/tool", None),
+    ]
+    for title, events, name, org in cases:
+        for is_split in (False, True):
+            with in_case(title, is_split):
+                state: RepositoryState | None = None
+                for batch in [[each] for each in events] if is_split else [events]:
+                    state = repository_after(state, batch)
+                assert state is not None
+                assert (state.name, state.org_github_id) == (name, org)
 
 
 @promise("the bounds of batches do not change what an import stores")

@@ -15,6 +15,7 @@ from ops.errors import Exit
 from ops.gharchive import event, worker
 from ops.gharchive.lines import Line
 from ops.gharchive.worker import Answer, LoadedBatch, ParsedBatch, PreparedBatch, Step, receive, send
+from tests.cases import in_case
 from tests.unit.gharchive.test_jobs import line
 
 LINES = [Line(1, line(7)), Line(2, b"{broken\n"), Line(3, line(8))]
@@ -89,20 +90,19 @@ def test_the_last_step_says_whether_parties_have_changed(finish: Step, are_chang
     assert loaded.has_changes is are_changed
 
 
-@pytest.mark.parametrize(
-    ("fails", "calls"),
-    [
+def test_a_batch_whose_step_fails_is_loaded_alone() -> None:
+    cases: list[tuple[str, list[str]]] = [
         ("prepare", ["prepare", "load"]),
         ("store", ["prepare", "store", "load"]),
         ("commit", ["prepare", "store", "commit", "load"]),
-    ],
-)
-def test_a_batch_whose_step_fails_is_loaded_alone(fails: str, calls: list[str]) -> None:
-    loader = FakeLoader(fails)
-    prepared, loaded = load(loader)
-    assert prepared.is_prepared == (fails != "prepare")
-    assert (loaded.result.loaded, loaded.error) == (2, None)
-    assert loader.calls == calls
+    ]
+    for fails, calls in cases:
+        with in_case(fails, calls):
+            loader = FakeLoader(fails)
+            prepared, loaded = load(loader)
+            assert prepared.is_prepared == (fails != "prepare")
+            assert (loaded.result.loaded, loaded.error) == (2, None)
+            assert loader.calls == calls
 
 
 def test_a_transaction_ends_if_its_turn_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:

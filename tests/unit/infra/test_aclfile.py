@@ -7,7 +7,8 @@ import hashlib
 import pytest
 
 from infra.spec import redis_acl
-from infra.spec.redis_acl import RedisUser, render_aclfile
+from infra.spec.redis_acl import render_aclfile
+from tests.cases import in_case
 from tests.promises import promise
 
 PASSWORDS = {user.name: (f"secret of {user.name}",) for user in redis_acl.LOCAL_USERS}
@@ -34,18 +35,20 @@ def test_there_is_exactly_one_line_per_user() -> None:
 
 
 @promise("Postgres stores SCRAM verifiers, and Redis digests, never passwords")
-@pytest.mark.parametrize("user", redis_acl.LOCAL_USERS, ids=lambda user: user.name)
-def test_a_password_is_in_the_file_only_as_its_digest(user: RedisUser) -> None:
-    password = PASSWORDS[user.name][0]
-    assert f"#{hashlib.sha256(password.encode()).hexdigest()}" in _line(user.name).split()
-    assert password not in render_aclfile(PASSWORDS)
+def test_a_password_is_in_the_file_only_as_its_digest() -> None:
+    for user in redis_acl.LOCAL_USERS:
+        with in_case(user):
+            password = PASSWORDS[user.name][0]
+            assert f"#{hashlib.sha256(password.encode()).hexdigest()}" in _line(user.name).split()
+            assert password not in render_aclfile(PASSWORDS)
 
 
-@pytest.mark.parametrize("user", redis_acl.LOCAL_USERS, ids=lambda user: user.name)
-def test_a_user_needs_a_password(user: RedisUser) -> None:
-    assert "nopass" not in _line(user.name).split()
-    with pytest.raises(KeyError):
-        render_aclfile({name: pw for name, pw in PASSWORDS.items() if name != user.name})
+def test_a_user_needs_a_password() -> None:
+    for user in redis_acl.LOCAL_USERS:
+        with in_case(user):
+            assert "nopass" not in _line(user.name).split()
+            with pytest.raises(KeyError):
+                render_aclfile({name: pw for name, pw in PASSWORDS.items() if name != user.name})
 
 
 def test_the_rules_do_not_depend_on_the_passwords() -> None:
@@ -62,29 +65,34 @@ def test_both_passwords_of_a_rotation_are_accepted() -> None:
         assert f"#{hashlib.sha256(password.encode()).hexdigest()}" in text
 
 
-@pytest.mark.parametrize("user", redis_acl.LOCAL_USERS, ids=lambda user: user.name)
-def test_a_users_rules_start_with_resets(user: RedisUser) -> None:
-    rules = user.access_string().split()
-    first_added = next(n for n, rule in enumerate(rules) if rule.startswith("+"))
-    assert rules.index("-@all") < first_added
-    assert rules[0] == "resetkeys"
-    assert "resetchannels" in rules
+def test_a_users_rules_start_with_resets() -> None:
+    for user in redis_acl.LOCAL_USERS:
+        with in_case(user):
+            rules = user.access_string().split()
+            first_added = next(n for n, rule in enumerate(rules) if rule.startswith("+"))
+            assert rules.index("-@all") < first_added
+            assert rules[0] == "resetkeys"
+            assert "resetchannels" in rules
 
 
-@pytest.mark.parametrize("user", redis_acl.LOCAL_USERS, ids=lambda user: user.name)
-def test_a_users_commands_are_named_without_categories(user: RedisUser) -> None:
-    rules = user.access_string().split()
-    assert not [
-        rule for rule in rules if rule.startswith("+@") or rule in {"allcommands", "allkeys", "~*", "&*"}
-    ]
-    # rotator exists for these two commands, and no client has its password.
-    assert NEVER & set(user.commands) == (
-        {"config|set", "acl|setuser"} if user is redis_acl.ROTATOR else set()
-    )
-    assert len(set(user.commands)) == len(user.commands)
+def test_a_users_commands_are_named_without_categories() -> None:
+    for user in redis_acl.LOCAL_USERS:
+        with in_case(user):
+            rules = user.access_string().split()
+            assert not [
+                rule
+                for rule in rules
+                if rule.startswith("+@") or rule in {"allcommands", "allkeys", "~*", "&*"}
+            ]
+            # rotator exists for these two commands, and no client has its password.
+            assert NEVER & set(user.commands) == (
+                {"config|set", "acl|setuser"} if user is redis_acl.ROTATOR else set()
+            )
+            assert len(set(user.commands)) == len(user.commands)
 
 
-@pytest.mark.parametrize("user", redis_acl.LOCAL_USERS, ids=lambda user: user.name)
-def test_a_user_can_only_access_the_applications_keys(user: RedisUser) -> None:
-    expected = () if user in (redis_acl.MONITOR, redis_acl.ROTATOR) else ("gw:*", "gwl:*")
-    assert user.keys == expected
+def test_a_user_can_only_access_the_applications_keys() -> None:
+    for user in redis_acl.LOCAL_USERS:
+        with in_case(user):
+            expected = () if user in (redis_acl.MONITOR, redis_acl.ROTATOR) else ("gw:*", "gwl:*")
+            assert user.keys == expected

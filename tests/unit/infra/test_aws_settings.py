@@ -9,6 +9,7 @@ import pytest
 
 from infra.settings import AWS, StackSettings
 from infra.spec.errors import SettingError
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.documentation.pages import ROOT
 from tests.unit.infra.aws.program import EXISTING_VPC
@@ -328,59 +329,54 @@ def parse(**values: Any) -> StackSettings:
 
 
 @promise("a bad setting is refused in one line that names it, before anything is changed")
-@pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
-def test_a_value_that_is_invalid_on_aws_is_refused_with_its_key_and_a_fix(bad: Bad) -> None:
-    bad.assert_refused(**AWS_STACK)
+def test_a_value_that_is_invalid_on_aws_is_refused_with_its_key_and_a_fix() -> None:
+    for name, bad in BAD.items():
+        with in_case(name):
+            bad.assert_refused(**AWS_STACK)
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        pytest.param({}, id="region alone"),
-        pytest.param({"awsRedisNodes": 1, "awsRedisFailover": "false"}, id="one node without failover"),
-        pytest.param({"awsPostgresStorage": "20GB", "awsPostgresMaxStorage": "22GB"}, id="least storage"),
-        pytest.param({"awsVpcCidr": "10.60.0.0/24"}, id="smallest VPC of three zones"),
-        pytest.param({"awsVpcCidr": "172.16.0.0/16"}, id="largest VPC"),
-        pytest.param(
-            {"awsPostgresClass": "db.t4g.micro", "postgresMaxConnections": 112}, id="every connection"
-        ),
-        pytest.param({"awsAccessCount": 4, "accessPoolSize": 9}, id="pools that fill the limit"),
-        pytest.param(EXISTING, id="existing VPC"),
-        pytest.param(
-            EXISTING | {"awsRouteTables": "", "awsVpcEndpoints": "false"},
-            id="existing VPC with its own way out",
-        ),
-        pytest.param({"redisPersistence": "rdb"}, id="snapshots"),
-        pytest.param({"awsMaintenanceWindow": "sun:03:00-sun:04:00"}, id="windows that touch"),
-        pytest.param(
+def test_a_value_at_a_limit_is_accepted() -> None:
+    cases: list[tuple[str, dict[str, Any]]] = [
+        ("region alone", {}),
+        ("one node without failover", {"awsRedisNodes": 1, "awsRedisFailover": "false"}),
+        ("least storage", {"awsPostgresStorage": "20GB", "awsPostgresMaxStorage": "22GB"}),
+        ("smallest VPC of three zones", {"awsVpcCidr": "10.60.0.0/24"}),
+        ("largest VPC", {"awsVpcCidr": "172.16.0.0/16"}),
+        ("every connection", {"awsPostgresClass": "db.t4g.micro", "postgresMaxConnections": 112}),
+        ("pools that fill the limit", {"awsAccessCount": 4, "accessPoolSize": 9}),
+        ("existing VPC", EXISTING),
+        ("existing VPC with its own way out", EXISTING | {"awsRouteTables": "", "awsVpcEndpoints": "false"}),
+        ("snapshots", {"redisPersistence": "rdb"}),
+        ("windows that touch", {"awsMaintenanceWindow": "sun:03:00-sun:04:00"}),
+        (
+            "more IOPS",
             {"awsPostgresStorage": "400GB", "awsPostgresMaxStorage": "500GB", "awsPostgresIops": 12000},
-            id="more IOPS",
         ),
-        pytest.param({"awsInsightsDays": 731}, id="insights of two years"),
-        pytest.param(
+        ("insights of two years", {"awsInsightsDays": 731}),
+        (
+            "image by digest",
             {"awsAccessImage": f"123456789012.dkr.ecr.eu-central-1.amazonaws.com/access@sha256:{'0' * 64}"},
-            id="image by digest",
         ),
-    ],
-)
-def test_a_value_at_a_limit_is_accepted(values: dict[str, Any]) -> None:
-    parse(**values)
+    ]
+    for name, values in cases:
+        with in_case(name):
+            parse(**values)
 
 
 _CHANGED: dict[str, Any] = {"string": "else", "integer": 77, "object": {"a": "b"}}
 
 
-@pytest.mark.parametrize(
-    "setting", [s for s in StackSettings.declarations() if len(s.targets) == 1], ids=lambda s: s.key
-)
-def test_a_setting_of_the_other_target_is_refused_unless_it_is_the_default(setting: Any) -> None:
-    other = {"docker": AWS_STACK, "aws": {"target": "docker"}}
-    (target,) = setting.targets
-    changed = not setting.default if setting.type == "boolean" else _CHANGED[setting.type]
-    StackSettings.parse(other[target] | {setting.key: setting.default})
-    with pytest.raises(SettingError, match=f"only on {target}; remove it") as refusal:
-        StackSettings.parse(other[target] | {setting.key: changed})
-    assert refusal.value.key == f"groundwork:{setting.key}"
+def test_a_setting_of_the_other_target_is_refused_unless_it_is_the_default() -> None:
+    cases: list[Any] = [s for s in StackSettings.declarations() if len(s.targets) == 1]
+    for setting in cases:
+        with in_case(setting):
+            other = {"docker": AWS_STACK, "aws": {"target": "docker"}}
+            (target,) = setting.targets
+            changed = not setting.default if setting.type == "boolean" else _CHANGED[setting.type]
+            StackSettings.parse(other[target] | {setting.key: setting.default})
+            with pytest.raises(SettingError, match=f"only on {target}; remove it") as refusal:
+                StackSettings.parse(other[target] | {setting.key: changed})
+            assert refusal.value.key == f"groundwork:{setting.key}"
 
 
 def test_the_target_is_parsed() -> None:

@@ -10,6 +10,7 @@ import yaml
 
 from infra.monitoring import configuration, replicas
 from infra.spec import etcd, postgres_cluster, redis_replication
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.infra.conftest import Run
 from tests.unit.infra.program import CANARY, CONTAINER, Program, all_texts
@@ -95,26 +96,24 @@ def test_the_exporters_have_a_password_for_each_server_in_a_file(monitored_repli
 
 
 @promise("without replicas, monitoring is the same as before")
-@pytest.mark.parametrize(
-    ("settings", "rules", "jobs"),
-    [
-        ({}, set(), set()),
-        ({"postgresReplicas": 2}, {"rules-postgres-replicas.yml"}, {"etcd"}),
-        ({"redisReplicas": "2"}, {"rules-redis-replicas.yml"}, {"sentinel"}),
-    ],
-    ids=["none", "postgres", "redis"],
-)
-def test_a_stack_has_only_the_jobs_and_rules_of_its_own_replicas(
-    run: Run, settings: dict[str, Any], rules: set[str], jobs: set[str]
-) -> None:
-    program = run(monitoring="true", **settings)
-    assert OWN_RULES & files_of(program, "prometheus").keys() == rules
-    assert jobs_of(program).keys() == {"postgres", "redis", "access", "prometheus"} | jobs
-    exporter = program.of_type(CONTAINER)["redis-exporter"].inputs
-    assert ("-redis.addr=rediss://redis:6379" in exporter["command"]) == ("redisReplicas" not in settings)
-    queries = files_of(program, "postgres-exporter")["queries.yml"]
-    same = queries == configuration.POSTGRES_QUERIES.read_text()
-    assert same == ("postgresReplicas" not in settings)
+def test_a_stack_has_only_the_jobs_and_rules_of_its_own_replicas(run: Run) -> None:
+    cases: list[tuple[str, dict[str, Any], set[str], set[str]]] = [
+        ("none", {}, set(), set()),
+        ("postgres", {"postgresReplicas": 2}, {"rules-postgres-replicas.yml"}, {"etcd"}),
+        ("redis", {"redisReplicas": "2"}, {"rules-redis-replicas.yml"}, {"sentinel"}),
+    ]
+    for name, settings, rules, jobs in cases:
+        with in_case(name):
+            program = run(monitoring="true", **settings)
+            assert OWN_RULES & files_of(program, "prometheus").keys() == rules
+            assert jobs_of(program).keys() == {"postgres", "redis", "access", "prometheus"} | jobs
+            exporter = program.of_type(CONTAINER)["redis-exporter"].inputs
+            assert ("-redis.addr=rediss://redis:6379" in exporter["command"]) == (
+                "redisReplicas" not in settings
+            )
+            queries = files_of(program, "postgres-exporter")["queries.yml"]
+            same = queries == configuration.POSTGRES_QUERIES.read_text()
+            assert same == ("postgresReplicas" not in settings)
 
 
 def test_only_the_primary_reports_archiving_and_backups() -> None:

@@ -19,6 +19,7 @@ from db import errors
 from infra.monitoring import configuration
 from infra.monitoring.configuration import DASHBOARDS, RULES
 from infra.monitoring.replicas import REPLICA_DASHBOARDS, REPLICA_RULES
+from tests.cases import in_case
 from tests.promises import promise
 from tests.promql import dashboard_expressions, rule_expressions, selectors
 from tests.unit.documentation import pages
@@ -66,10 +67,11 @@ def test_an_expression_is_promql_that_names_a_metric() -> None:
         assert selectors(expression), where
 
 
-@pytest.mark.parametrize("expression", ["sum by (", "rate(x)) > 1", "x{a=}"])
-def test_invalid_promql_is_detected(expression: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        selectors(expression)
+def test_invalid_promql_is_detected() -> None:
+    for expression in ("sum by (", "rate(x)) > 1", "x{a=}"):
+        with in_case(expression):
+            with pytest.raises(ValueError, match=r"."):
+                selectors(expression)
 
 
 def test_all_selectors_of_an_expression_are_found() -> None:

@@ -6,12 +6,12 @@ import ssl
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import pytest
 import redis
 from psycopg.conninfo import conninfo_to_dict
 
 from infra import outputs
 from infra.spec import redis_acl, roles
+from tests.cases import in_case
 from tests.promises import promise
 
 # All characters with a meaning in URLs, and a generated password.
@@ -22,35 +22,39 @@ CA_FILES = ["/state/ca.crt", "/state+1&2/ca.crt", "/state of mine/ca.crt"]
 
 
 @promise("the printed URLs connect psql, psycopg and redis-py with CA and host name checked")
-@pytest.mark.parametrize("ca_file", CA_FILES)
-@pytest.mark.parametrize("password", PASSWORDS)
-def test_libpq_parses_a_database_url(password: str, ca_file: str) -> None:
-    url = outputs.database_url(
-        login="app_a", password=password, host="localhost", port=21001, ca_file=ca_file
-    )
-    read = conninfo_to_dict(url)
-    assert read == {
-        "user": "app_a",
-        "password": password,
-        "host": "localhost",
-        "port": "21001",
-        "dbname": roles.DATABASE,
-        "sslmode": "verify-full",
-        "sslrootcert": ca_file,
-    }
+def test_libpq_parses_a_database_url() -> None:
+    for ca_file in CA_FILES:
+        for password in PASSWORDS:
+            with in_case(ca_file, password):
+                url = outputs.database_url(
+                    login="app_a", password=password, host="localhost", port=21001, ca_file=ca_file
+                )
+                read = conninfo_to_dict(url)
+                assert read == {
+                    "user": "app_a",
+                    "password": password,
+                    "host": "localhost",
+                    "port": "21001",
+                    "dbname": roles.DATABASE,
+                    "sslmode": "verify-full",
+                    "sslrootcert": ca_file,
+                }
 
 
 @promise("the printed URLs connect psql, psycopg and redis-py with CA and host name checked")
-@pytest.mark.parametrize("ca_file", CA_FILES)
-@pytest.mark.parametrize("password", PASSWORDS)
-def test_redis_py_parses_a_redis_url(password: str, ca_file: str) -> None:
-    url = outputs.redis_url(user="app", password=password, servers=[("localhost", 21002)], ca_file=ca_file)
-    pool = redis.ConnectionPool.from_url(url)
-    read = pool.connection_kwargs
-    assert (read["username"], read["password"]) == ("app", password)
-    assert (read["host"], read["port"], read["db"]) == ("localhost", 21002, 0)
-    assert read["ssl_ca_certs"] == ca_file
-    assert pool.connection_class is redis.SSLConnection
+def test_redis_py_parses_a_redis_url() -> None:
+    for ca_file in CA_FILES:
+        for password in PASSWORDS:
+            with in_case(ca_file, password):
+                url = outputs.redis_url(
+                    user="app", password=password, servers=[("localhost", 21002)], ca_file=ca_file
+                )
+                pool = redis.ConnectionPool.from_url(url)
+                read = pool.connection_kwargs
+                assert (read["username"], read["password"]) == ("app", password)
+                assert (read["host"], read["port"], read["db"]) == ("localhost", 21002, 0)
+                assert read["ssl_ca_certs"] == ca_file
+                assert pool.connection_class is redis.SSLConnection
 
 
 def test_a_redis_url_makes_redis_py_check_certificate_and_name(tmp_path: Path) -> None:
@@ -88,12 +92,13 @@ def test_only_roles_that_can_read_have_a_read_url() -> None:
     assert all(outputs.ROLES[role][0] for role in outputs.READING_ROLES)
 
 
-@pytest.mark.parametrize("role", outputs.ROLES)
-def test_a_role_of_the_outputs_exists_in_the_specifications(role: str) -> None:
-    login, user = outputs.ROLES[role]
-    assert login or user
-    assert login is None or login in roles.LOGINS
-    assert user is None or user in {each.name for each in redis_acl.USERS}
+def test_a_role_of_the_outputs_exists_in_the_specifications() -> None:
+    for role in outputs.ROLES:
+        with in_case(role):
+            login, user = outputs.ROLES[role]
+            assert login or user
+            assert login is None or login in roles.LOGINS
+            assert user is None or user in {each.name for each in redis_acl.USERS}
 
 
 def test_every_redis_user_and_postgres_role_has_a_url() -> None:
@@ -101,13 +106,16 @@ def test_every_redis_user_and_postgres_role_has_a_url() -> None:
     assert {login for login, _ in outputs.ROLES.values() if login} == set(roles.LOGINS)
 
 
-@pytest.mark.parametrize("password", PASSWORDS)
-@pytest.mark.parametrize("ports", [[21002], [21002, 21003, 21004]])
-def test_each_server_of_a_list_has_a_url_for_redis_py(password: str, ports: list[int]) -> None:
-    servers = [("localhost", port) for port in ports]
-    url = outputs.redis_url(user="app", password=password, servers=servers, ca_file="/ca,1.crt")
-    pools = [redis.ConnectionPool.from_url(each) for each in outputs.server_urls(url)]
-    read = [pool.connection_kwargs for pool in pools]
-    assert [(each["host"], each["port"]) for each in read] == servers
-    assert {(each["username"], each["password"], each["db"]) for each in read} == {("app", password, 0)}
-    assert {each["ssl_ca_certs"] for each in read} == {"/ca,1.crt"}
+def test_each_server_of_a_list_has_a_url_for_redis_py() -> None:
+    for password in PASSWORDS:
+        for ports in ([21002], [21002, 21003, 21004]):
+            with in_case(password, ports):
+                servers = [("localhost", port) for port in ports]
+                url = outputs.redis_url(user="app", password=password, servers=servers, ca_file="/ca,1.crt")
+                pools = [redis.ConnectionPool.from_url(each) for each in outputs.server_urls(url)]
+                read = [pool.connection_kwargs for pool in pools]
+                assert [(each["host"], each["port"]) for each in read] == servers
+                assert {(each["username"], each["password"], each["db"]) for each in read} == {
+                    ("app", password, 0)
+                }
+                assert {each["ssl_ca_certs"] for each in read} == {"/ca,1.crt"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from infra.settings import AWS, DOCKER, StackSettings
 from infra.spec import elasticache, postgres, rds, redis
 from infra.spec.parity.entry import NONE
@@ -11,6 +9,7 @@ from infra.spec.parity.parameters import postgres_parameters, redis_parameters
 from infra.spec.parity.properties import PROPERTIES
 from infra.spec.parity.settings import SETTINGS
 from scripts import render_parity
+from tests.cases import in_case
 from tests.promises import promise
 
 EVERY = {
@@ -40,13 +39,18 @@ def test_the_page_has_a_row_for_every_setting_and_parameter_of_postgres() -> Non
     assert [name for name in names if f"\n| `{name}` |" not in page] == []
 
 
-@pytest.mark.parametrize("persistence", redis.PERSISTENCE)
-def test_every_directive_of_redis_has_a_row(persistence: str) -> None:
-    directives = redis.configuration(maxmemory_bytes=1, eviction_policy="noeviction", persistence=persistence)
-    parameters = elasticache.parameters(
-        elasticache.ENGINES[elasticache.DEFAULT_ENGINE], eviction_policy="noeviction", reserved_percent=25
-    )
-    assert {*directives, *parameters} <= redis_parameters().keys()
+def test_every_directive_of_redis_has_a_row() -> None:
+    for persistence in redis.PERSISTENCE:
+        with in_case(persistence):
+            directives = redis.configuration(
+                maxmemory_bytes=1, eviction_policy="noeviction", persistence=persistence
+            )
+            parameters = elasticache.parameters(
+                elasticache.ENGINES[elasticache.DEFAULT_ENGINE],
+                eviction_policy="noeviction",
+                reserved_percent=25,
+            )
+            assert {*directives, *parameters} <= redis_parameters().keys()
 
 
 def test_each_parameter_that_rds_sets_itself_has_a_reason() -> None:
@@ -76,9 +80,10 @@ def test_a_setting_named_as_the_counterpart_belongs_to_that_target() -> None:
                     assert target in targets[named], key
 
 
-@pytest.mark.parametrize("command", sorted(elasticache.RESTRICTED_COMMANDS))
-def test_every_command_that_elasticache_reserves_is_named(command: str) -> None:
-    assert any(command in row.aws for row in PROPERTIES.values()) or command == "config|set"
+def test_every_command_that_elasticache_reserves_is_named() -> None:
+    for command in sorted(elasticache.RESTRICTED_COMMANDS):
+        with in_case(command):
+            assert any(command in row.aws for row in PROPERTIES.values()) or command == "config|set"
 
 
 def test_no_cell_contains_an_unescaped_bar() -> None:

@@ -10,6 +10,7 @@ import yaml
 
 from infra.settings import StackSettings
 from infra.spec.checkout import PROJECT
+from tests.cases import in_case
 
 ROOT = Path(__file__).parents[3]
 STACK_FILES = sorted(ROOT.glob("Pulumi.*.yaml"))
@@ -44,9 +45,10 @@ def test_the_declared_defaults_are_a_valid_stack(declared: dict[str, Any]) -> No
     assert StackSettings.parse(values) == StackSettings()
 
 
-@pytest.mark.parametrize("path", STACK_FILES, ids=lambda path: path.name)
-def test_a_stacks_file_contains_valid_settings(path: Path) -> None:
-    StackSettings.parse(_read(path)["config"])
+def test_a_stacks_file_contains_valid_settings() -> None:
+    for path in STACK_FILES:
+        with in_case(path):
+            StackSettings.parse(_read(path)["config"])
 
 
 def test_the_default_stacks_have_files() -> None:

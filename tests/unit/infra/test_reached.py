@@ -9,6 +9,7 @@ import psycopg.conninfo
 import pytest
 
 from infra import outputs
+from tests.cases import in_case
 from tests.infra.live.reached import Reached, has_libraries
 
 HOST, GROUP = "groundwork-prod.example.eu-central-1.rds.amazonaws.com", "groundwork-prod"
@@ -66,17 +67,14 @@ def test_a_login_on_docker_is_the_unchanged_url() -> None:
     assert Reached({outputs.TARGET: "docker", outputs.DATABASE_URLS: {"app": url}}).conninfo("app") == url
 
 
-@pytest.mark.parametrize(
-    ("preloaded", "is_on_aws", "found"),
-    [
+def test_libraries_of_rds_itself_are_accepted_on_aws_only() -> None:
+    cases: list[tuple[str, bool, bool]] = [
         ("pg_stat_statements", False, True),
         ("rdsutils,pg_stat_statements", True, True),
         ("rdsutils, rds_casts, pg_stat_statements", True, True),
         ("rdsutils", True, False),
         ("pg_stat_statements,pg_cron", False, False),
-    ],
-)
-def test_libraries_of_rds_itself_are_accepted_on_aws_only(
-    preloaded: str, is_on_aws: bool, found: bool
-) -> None:
-    assert has_libraries(preloaded, "pg_stat_statements", others=is_on_aws) is found
+    ]
+    for preloaded, is_on_aws, found in cases:
+        with in_case(preloaded, is_on_aws, found):
+            assert has_libraries(preloaded, "pg_stat_statements", others=is_on_aws) is found

@@ -14,6 +14,7 @@ from infra.docker.redis_drain import drain, shrink
 from infra.docker.redis_members import primary_of
 from infra.spec.errors import SettingError
 from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.infra.conftest import Run
 from tests.unit.infra.program import CONTAINER, Program
@@ -283,37 +284,33 @@ def _named(program: Program, name: str) -> Any:
 
 
 @promise("`up` replaces the servers and Sentinels of Redis one after the other, and the primary last")
-@pytest.mark.parametrize(
-    ("primary", "order"),
-    [
+def test_servers_are_replaced_one_after_the_other_and_the_primary_last(run: Run) -> None:
+    cases: list[tuple[str | None, list[str]]] = [
         (None, ["redis", "redis-2", "redis-3"]),
         ("redis", ["redis-2", "redis-3", "redis"]),
         ("redis-2", ["redis", "redis-3", "redis-2"]),
-    ],
-)
-def test_servers_are_replaced_one_after_the_other_and_the_primary_last(
-    run: Run, primary: str | None, order: list[str]
-) -> None:
-    program = run(redisReplicas="2", redis_primary=primary)
-    for n, name in enumerate(order):
-        before = {_named(program, f"{each}-healthy").urn for each in order[:n]}
-        assert _named(program, f"{name}-drain").depends_on >= before
-        assert _named(program, f"{name}-drain").urn in program.of_type(CONTAINER)[name].depends_on
-    previous = [_named(program, f"{name}-healthy").urn for name in order]
-    for name in SENTINEL_NAMES:
-        assert program.of_type(CONTAINER)[name].depends_on >= {*previous}
-        previous.append(_named(program, f"{name}-healthy").urn)
+    ]
+    for primary, order in cases:
+        with in_case(primary, order):
+            program = run(redisReplicas="2", redis_primary=primary)
+            for n, name in enumerate(order):
+                before = {_named(program, f"{each}-healthy").urn for each in order[:n]}
+                assert _named(program, f"{name}-drain").depends_on >= before
+                assert _named(program, f"{name}-drain").urn in program.of_type(CONTAINER)[name].depends_on
+            previous = [_named(program, f"{name}-healthy").urn for name in order]
+            for name in SENTINEL_NAMES:
+                assert program.of_type(CONTAINER)[name].depends_on >= {*previous}
+                previous.append(_named(program, f"{name}-healthy").urn)
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [{"redisMemory": "300MB"}, {"redisMaxclients": "77"}, {"logMaxFiles": "7"}],
-)
-def test_what_replaces_a_container_drains_it_first(run: Run, changed: dict[str, str]) -> None:
-    before, after = run(redisReplicas="2"), run(redisReplicas="2", **changed)
-    for name in SERVER_NAMES:
-        digests = {_named(program, f"{name}-drain").inputs["digest"] for program in (before, after)}
-        assert len(digests) == 2, name
+def test_what_replaces_a_container_drains_it_first(run: Run) -> None:
+    cases: list[dict[str, str]] = [{"redisMemory": "300MB"}, {"redisMaxclients": "77"}, {"logMaxFiles": "7"}]
+    for changed in cases:
+        with in_case(changed):
+            before, after = run(redisReplicas="2"), run(redisReplicas="2", **changed)
+            for name in SERVER_NAMES:
+                digests = {_named(program, f"{name}-drain").inputs["digest"] for program in (before, after)}
+                assert len(digests) == 2, name
 
 
 def test_what_replaces_no_container_drains_none(run: Run) -> None:

@@ -9,6 +9,7 @@ import hmac
 import pytest
 
 from infra.spec import roles
+from tests.cases import in_case
 from tests.promises import promise
 
 # RFC 7677, section 3: user "user", password "pencil".
@@ -69,27 +70,33 @@ def test_a_non_ascii_password_is_refused() -> None:
         roles.scram_verifier("pässword", RFC_SALT)
 
 
-@pytest.mark.parametrize("login", EVERY_LOGIN)
-def test_a_login_gets_its_verifier_and_connection_limit(login: str) -> None:
-    sql = roles.roles_sql({login: "SCRAM-SHA-256$4096:x"}, LIMITS)
-    (line,) = (line for line in sql.splitlines() if line.startswith(f"ALTER ROLE {login} LOGIN"))
-    assert "CONNECTION LIMIT 7" in line
-    assert "PASSWORD 'SCRAM-SHA-256$4096:x'" in line
+def test_a_login_gets_its_verifier_and_connection_limit() -> None:
+    for login in EVERY_LOGIN:
+        with in_case(login):
+            sql = roles.roles_sql({login: "SCRAM-SHA-256$4096:x"}, LIMITS)
+            (line,) = (line for line in sql.splitlines() if line.startswith(f"ALTER ROLE {login} LOGIN"))
+            assert "CONNECTION LIMIT 7" in line
+            assert "PASSWORD 'SCRAM-SHA-256$4096:x'" in line
 
 
 @promise("of a role's two logins, the unused one has no password and no session")
-@pytest.mark.parametrize("login", EVERY_LOGIN)
-def test_a_login_without_a_verifier_cannot_log_in(login: str) -> None:
-    lines = roles.roles_sql({}, LIMITS).splitlines()
-    (line,) = (line for line in lines if line.startswith(f"ALTER ROLE {login} NOLOGIN"))
-    assert line.endswith("PASSWORD NULL;")
+def test_a_login_without_a_verifier_cannot_log_in() -> None:
+    for login in EVERY_LOGIN:
+        with in_case(login):
+            lines = roles.roles_sql({}, LIMITS).splitlines()
+            (line,) = (line for line in lines if line.startswith(f"ALTER ROLE {login} NOLOGIN"))
+            assert line.endswith("PASSWORD NULL;")
 
 
-@pytest.mark.parametrize("name", [roles.OWNER, *roles.PRIVILEGE_SETS, *EVERY_LOGIN])
-def test_no_role_gets_a_cluster_privilege(name: str) -> None:
-    lines = [line for line in roles.roles_sql({}, LIMITS).splitlines() if f"ALTER ROLE {name} " in line]
-    denied = {"NOSUPERUSER", "NOCREATEDB", "NOCREATEROLE", "NOREPLICATION", "NOBYPASSRLS"}
-    assert denied <= set(" ".join(lines).replace(";", "").split())
+def test_no_role_gets_a_cluster_privilege() -> None:
+    cases: list[str] = [roles.OWNER, *roles.PRIVILEGE_SETS, *EVERY_LOGIN]
+    for name in cases:
+        with in_case(name):
+            lines = [
+                line for line in roles.roles_sql({}, LIMITS).splitlines() if f"ALTER ROLE {name} " in line
+            ]
+            denied = {"NOSUPERUSER", "NOCREATEDB", "NOCREATEROLE", "NOREPLICATION", "NOBYPASSRLS"}
+            assert denied <= set(" ".join(lines).replace(";", "").split())
 
 
 @pytest.mark.parametrize("name", [roles.OWNER, *roles.PRIVILEGE_SETS])

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from infra.spec import postgres, postgres_cluster, redis
+from tests.cases import in_case
 from tests.promises import promise
 
 GB = 1024**3
 
 
-@pytest.mark.parametrize("name", sorted(postgres.FIXED_PARAMETERS))
-def test_a_fixed_parameter_overrides_any_other(name: str) -> None:
-    assert postgres.parameters(GB, 100, {name: "x"})[name] == postgres.FIXED_PARAMETERS[name]
+def test_a_fixed_parameter_overrides_any_other() -> None:
+    for name in sorted(postgres.FIXED_PARAMETERS):
+        with in_case(name):
+            assert postgres.parameters(GB, 100, {name: "x"})[name] == postgres.FIXED_PARAMETERS[name]
 
 
 def test_a_given_parameter_overrides_a_derived_one() -> None:
     assert postgres.parameters(GB, 100, {"work_mem": "9MB"})["work_mem"] == "9MB"
 
 
-@pytest.mark.parametrize(
-    ("memory", "shared_buffers", "work_mem"),
-    [(256 * 1024**2, "64MB", "1024kB"), (GB, "256MB", "2621kB"), (8 * GB, "2048MB", "20971kB")],
-)
-def test_memory_is_divided_into_quarters(memory: int, shared_buffers: str, work_mem: str) -> None:
-    values = postgres.parameters(memory, 100)
-    assert values["shared_buffers"] == shared_buffers
-    assert values["work_mem"] == work_mem
+def test_memory_is_divided_into_quarters() -> None:
+    cases: list[tuple[int, str, str]] = [
+        (256 * 1024**2, "64MB", "1024kB"),
+        (GB, "256MB", "2621kB"),
+        (8 * GB, "2048MB", "20971kB"),
+    ]
+    for memory, shared_buffers, work_mem in cases:
+        with in_case(memory, shared_buffers, work_mem):
+            values = postgres.parameters(memory, 100)
+            assert values["shared_buffers"] == shared_buffers
+            assert values["work_mem"] == work_mem
 
 
 def test_a_quote_or_backslash_stays_inside_its_value() -> None:
@@ -51,15 +54,27 @@ def test_roles_can_connect_only_to_the_applications_database() -> None:
     assert [(rule[0], rule[1]) for rule in accepted] == [("hostssl", "groundwork")]
 
 
-@pytest.mark.parametrize("persistence", redis.PERSISTENCE)
-def test_redis_has_no_plain_port_and_dangerous_commands_are_off(persistence: str) -> None:
-    conf = redis.render_conf(maxmemory_bytes=1024, eviction_policy="noeviction", persistence=persistence)
-    values = dict(line.split(" ", 1) for line in conf.splitlines())
-    assert values["port"] == "0"
-    switches = {key: value for key, value in values.items() if key.startswith("enable-")}
-    assert switches == dict.fromkeys(
-        ("enable-debug-command", "enable-module-command", "enable-protected-configs"), "no"
-    )
+def test_redis_has_no_plain_port_and_dangerous_commands_are_off() -> None:
+    for persistence in redis.PERSISTENCE:
+        with in_case(persistence):
+            conf = redis.render_conf(
+                maxmemory_bytes=1024, eviction_policy="noeviction", persistence=persistence
+            )
+            values = dict(line.split(" ", 1) for line in conf.splitlines())
+            assert values["port"] == "0"
+            switches = {key: value for key, value in values.items() if key.startswith("enable-")}
+            assert switches == dict.fromkeys(
+                ("enable-debug-command", "enable-module-command", "enable-protected-configs"), "no"
+            )
+
+
+def test_redis_gets_the_eviction_policy_and_the_memory_of_the_settings() -> None:
+    for policy in redis.EVICTION_POLICIES:
+        conf = redis.render_conf(
+            maxmemory_bytes=1024, eviction_policy=policy, persistence="none"
+        ).splitlines()
+        assert f"maxmemory-policy {policy}" in conf
+        assert "maxmemory 1024" in conf, policy
 
 
 def test_only_members_of_a_cluster_replicate_and_only_with_a_certificate() -> None:

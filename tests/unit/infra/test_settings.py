@@ -12,6 +12,7 @@ from infra.settings import StackSettings
 from infra.spec.errors import SettingError
 from infra.spec.postgres import REFUSED_PARAMETERS, SUPERUSER_RESERVE
 from infra.spec.redis import EVICTION_POLICIES, PERSISTENCE
+from tests.cases import in_case
 from tests.promises import promise
 
 AWS_STACK = {"target": "aws", "awsRegion": "eu-central-1"}
@@ -238,9 +239,10 @@ BAD = {
 
 
 @promise("a bad setting is refused in one line that names it, before anything is changed")
-@pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
-def test_a_bad_value_is_refused_with_its_key_and_a_fix(bad: Bad) -> None:
-    bad.assert_refused()
+def test_a_bad_value_is_refused_with_its_key_and_a_fix() -> None:
+    for name, bad in BAD.items():
+        with in_case(name):
+            bad.assert_refused()
 
 
 def test_a_fixed_parameter_cannot_be_set() -> None:
@@ -251,32 +253,34 @@ def test_a_fixed_parameter_cannot_be_set() -> None:
         assert "remove it" in refusal.value.fix
 
 
-@pytest.mark.parametrize("name", ["fsync", "FSYNC", "Ssl"])
-def test_a_fixed_parameter_is_refused_in_any_case(name: str) -> None:
-    # Postgres ignores the case of names.
-    with pytest.raises(SettingError):
-        StackSettings.parse({"postgresParameters": {name: "off"}})
+def test_a_fixed_parameter_is_refused_in_any_case() -> None:
+    for name in ("fsync", "FSYNC", "Ssl"):
+        with in_case(name):
+            # Postgres ignores the case of names.
+            with pytest.raises(SettingError):
+                StackSettings.parse({"postgresParameters": {name: "off"}})
 
 
-@pytest.mark.parametrize(
-    ("others", "key", "field", "choices"),
-    [
-        ({}, "redisEvictionPolicy", "redis_eviction_policy", EVICTION_POLICIES),
-        (AWS_STACK, "redisEvictionPolicy", "redis_eviction_policy", EVICTION_POLICIES),
-        ({}, "redisPersistence", "redis_persistence", PERSISTENCE),
-    ],
-    ids=["eviction policies", "eviction policies on AWS", "persistence"],
-)
-def test_every_choice_is_accepted(
-    others: dict[str, str], key: str, field: str, choices: tuple[str, ...]
-) -> None:
-    for choice in choices:
-        assert getattr(StackSettings.parse(others | {key: choice}), field) == choice
+def test_every_choice_is_accepted() -> None:
+    cases: list[tuple[str, dict[str, str], str, str, tuple[str, ...]]] = [
+        ("eviction policies", {}, "redisEvictionPolicy", "redis_eviction_policy", EVICTION_POLICIES),
+        (
+            "eviction policies on AWS",
+            AWS_STACK,
+            "redisEvictionPolicy",
+            "redis_eviction_policy",
+            EVICTION_POLICIES,
+        ),
+        ("persistence", {}, "redisPersistence", "redis_persistence", PERSISTENCE),
+    ]
+    for name, others, key, field, choices in cases:
+        with in_case(name):
+            for choice in choices:
+                assert getattr(StackSettings.parse(others | {key: choice}), field) == choice
 
 
-@pytest.mark.parametrize(
-    ("key", "text", "field", "value"),
-    [
+def test_text_from_the_engine_is_converted_to_the_settings_type() -> None:
+    cases: list[tuple[str, Any, str, Any]] = [
         ("groundwork:postgresPort", "21000", "postgres_port", 21000),
         ("groundwork:protectData", "true", "protect_data", True),
         ("groundwork:protectData", "false", "protect_data", False),
@@ -286,14 +290,12 @@ def test_every_choice_is_accepted(
         ("groundwork:postgresParameters", '{"jit":false}', "postgres_parameters", {"jit": "false"}),
         ("groundwork:postgresParameters", '{"geqo_seed":0.5}', "postgres_parameters", {"geqo_seed": "0.5"}),
         ("postgresPort", 21000, "postgres_port", 21000),
-    ],
-)
-def test_text_from_the_engine_is_converted_to_the_settings_type(
-    key: str, text: Any, field: str, value: Any
-) -> None:
-    parsed = getattr(StackSettings.parse({key: text}), field)
-    assert parsed == value
-    assert type(parsed) is type(value)
+    ]
+    for key, text, field, value in cases:
+        with in_case(key, text, field, value):
+            parsed = getattr(StackSettings.parse({key: text}), field)
+            assert parsed == value
+            assert type(parsed) is type(value)
 
 
 def test_every_default_survives_the_conversion_through_text() -> None:
@@ -308,22 +310,21 @@ def test_the_defaults_are_a_valid_stack() -> None:
     assert StackSettings.parse({}) == StackSettings()
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        pytest.param({"redisMemory": "256MB", "redisMaxmemory": "192MB"}, id="maxmemory of exactly 75 %"),
-        pytest.param({"accessPoolSize": 40}, id="pool as large as the limit"),
-        pytest.param({"appConnectionLimit": 97 - 20}, id="limits that fill max_connections"),
-        pytest.param({"networkSubnet": "10.201.7.0/28"}, id="smallest subnet"),
-        pytest.param({"postgresPort": 1024, "redisPort": 65535}, id="first and last port"),
-        pytest.param({"postgresPort": 0, "redisPort": 0}, id="ports that are picked"),
-        pytest.param({"redisPort": 65533, "redisReplicas": 2}, id="last ports of replicas"),
-        pytest.param({"postgresPort": 21000, "redisPort": 21001}, id="next port without replicas"),
-        pytest.param({"postgresParameters": {"auto_explain.log_analyze": "on"}}, id="extension's parameter"),
-    ],
-)
-def test_a_value_at_a_limit_is_accepted(values: dict[str, Any]) -> None:
-    StackSettings.parse(values)
+def test_a_value_at_a_limit_is_accepted() -> None:
+    cases: list[tuple[str, dict[str, Any]]] = [
+        ("maxmemory of exactly 75 %", {"redisMemory": "256MB", "redisMaxmemory": "192MB"}),
+        ("pool as large as the limit", {"accessPoolSize": 40}),
+        ("limits that fill max_connections", {"appConnectionLimit": 97 - 20}),
+        ("smallest subnet", {"networkSubnet": "10.201.7.0/28"}),
+        ("first and last port", {"postgresPort": 1024, "redisPort": 65535}),
+        ("ports that are picked", {"postgresPort": 0, "redisPort": 0}),
+        ("last ports of replicas", {"redisPort": 65533, "redisReplicas": 2}),
+        ("next port without replicas", {"postgresPort": 21000, "redisPort": 21001}),
+        ("extension's parameter", {"postgresParameters": {"auto_explain.log_analyze": "on"}}),
+    ]
+    for name, values in cases:
+        with in_case(name):
+            StackSettings.parse(values)
 
 
 def test_the_connection_limits_of_both_logins_fit_into_max_connections() -> None:
@@ -343,10 +344,11 @@ def test_every_field_is_declared_once() -> None:
     assert declared == [field.name for field in fields(StackSettings)]
 
 
-@pytest.mark.parametrize("keys", ["", "K1", "k1,", "k1,k1", "k1;k2"])
-def test_invalid_token_key_ids_are_refused(keys: str) -> None:
-    with pytest.raises(SettingError, match="groundwork:tokenKeys"):
-        StackSettings.parse({"tokenKeys": keys})
+def test_invalid_token_key_ids_are_refused() -> None:
+    for keys in ("", "K1", "k1,", "k1,k1", "k1;k2"):
+        with in_case(keys):
+            with pytest.raises(SettingError, match="groundwork:tokenKeys"):
+                StackSettings.parse({"tokenKeys": keys})
 
 
 def test_token_key_ids_keep_their_order() -> None:

@@ -9,11 +9,11 @@ import pytest
 
 from ops.errors import Exit, OpsError
 from ops.migrations.rehearsal.query_sources import numbered_query, queries_of_folder
+from tests.cases import in_case
 
 
-@pytest.mark.parametrize(
-    ("sql", "named"),
-    [
+def test_a_parameter_is_named_by_its_column() -> None:
+    cases: list[tuple[str, str]] = [
         ("SELECT a FROM t WHERE id = $1", "SELECT a FROM t WHERE id = %(id)s"),
         ('SELECT 1 FROM t WHERE t."Id" = $1', 'SELECT 1 FROM t WHERE t."Id" = %(Id)s'),
         (
@@ -27,23 +27,22 @@ from ops.migrations.rehearsal.query_sources import numbered_query, queries_of_fo
         ("SELECT '$1', a % 2 FROM t WHERE f($1)", "SELECT '$1', a %% 2 FROM t WHERE f(%(p1)s)"),
         ("SELECT $1::int, $1", "SELECT %(p1)s::int, %(p1)s"),
         ("SELECT $$ $1 $$", "SELECT $$ $1 $$"),
-    ],
-)
-def test_a_parameter_is_named_by_its_column(sql: str, named: str) -> None:
-    assert numbered_query("q", sql).sql.decode() == named
+    ]
+    for sql, named in cases:
+        with in_case(sql, named):
+            assert numbered_query("q", sql).sql.decode() == named
 
 
-@pytest.mark.parametrize(
-    ("sql", "is_read"),
-    [
+def test_only_a_plain_select_is_a_read() -> None:
+    cases: list[tuple[str, bool]] = [
         ("SELECT 1", True),
         ("SELECT 1 FROM t FOR UPDATE", False),
         ("WITH a AS (DELETE FROM t RETURNING 1) SELECT 1", False),
         ("INSERT INTO t VALUES (1)", False),
-    ],
-)
-def test_only_a_plain_select_is_a_read(sql: str, is_read: bool) -> None:
-    assert numbered_query("q", sql).is_read is is_read
+    ]
+    for sql, is_read in cases:
+        with in_case(sql, is_read):
+            assert numbered_query("q", sql).is_read is is_read
 
 
 def test_queries_are_read_from_sql_files_and_from_sqlx(tmp_path: Path) -> None:

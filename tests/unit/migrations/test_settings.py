@@ -9,6 +9,7 @@ import pytest
 from db.migrator.url import DEFAULT_PATH, LEDGER, LOGIN_PATH, SEARCH_PATH
 from ops.errors import Exit, OpsError
 from ops.migrations.settings import MigrateSettings, find_settings
+from tests.cases import in_case
 from tests.promises import promise
 
 ALL = """
@@ -184,17 +185,14 @@ def test_two_files_of_groundwork_in_a_folder_are_refused(tmp_path: Path) -> None
 OTHERS = {DEFAULT_PATH: LOGIN_PATH}
 
 
-@pytest.mark.parametrize(
-    ("settings", "session"),
-    [
+def test_the_ledger_is_in_the_first_schema_unless_its_name_has_one() -> None:
+    cases: list[tuple[MigrateSettings, dict[str, str]]] = [
         (MigrateSettings(), {}),
         (MigrateSettings(ledger="a.b"), {LEDGER: "a.b"}),
         (MigrateSettings(schema=("s", "t")), {SEARCH_PATH: "s, t", LEDGER: "s._sqlx_migrations", **OTHERS}),
         (MigrateSettings(schema=("s",), ledger='"x.y"'), {SEARCH_PATH: "s", LEDGER: 's."x.y"', **OTHERS}),
         (MigrateSettings(schema=("s",), ledger='"x.y".z'), {SEARCH_PATH: "s", LEDGER: '"x.y".z'}),
-    ],
-)
-def test_the_ledger_is_in_the_first_schema_unless_its_name_has_one(
-    settings: MigrateSettings, session: dict[str, str]
-) -> None:
-    assert settings.session == session
+    ]
+    for settings, session in cases:
+        with in_case(settings, session):
+            assert settings.session == session

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-
 from db.migrator.ddl import Effect, effects
 from db.migrator.script import split_statements
+from tests.cases import in_case
 
 
-@pytest.mark.parametrize(
-    ("sql", "expected"),
-    [
+def test_a_statement_is_classified() -> None:
+    cases: list[tuple[str, list[Effect]]] = [
         (
             "CREATE TABLE groundwork.Users (a int, b int)",
             [Effect("create", "table", "users", schema="groundwork")],
@@ -104,8 +102,8 @@ from db.migrator.script import split_statements
         ("DROP", []),
         ("CREATE TABLE", []),
         ("ALTER TABLE", []),
-    ],
-)
-def test_a_statement_is_classified(sql: str, expected: list[Effect]) -> None:
-    (statement,) = split_statements(sql)
-    assert list(effects(statement)) == expected
+    ]
+    for sql, expected in cases:
+        with in_case(sql, expected):
+            (statement,) = split_statements(sql)
+            assert list(effects(statement)) == expected

@@ -6,15 +6,15 @@ import pytest
 
 from db.migrator import script
 from db.migrator.script import Statement, line_at, split_statements
+from tests.cases import in_case
 
 
 def texts(sql: str) -> list[str]:
     return [statement.text for statement in split_statements(sql)]
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
+def test_a_semicolon_inside_a_statement_does_not_end_it() -> None:
+    cases: list[str] = [
         "SELECT ';'",
         "SELECT 'it''s; fine'",
         r"SELECT E'\';'",
@@ -32,20 +32,20 @@ def texts(sql: str) -> list[str]:
         "CREATE OR REPLACE PROCEDURE p() BEGIN ATOMIC SELECT 1; END",
         "SELECT 1 /* not closed ;",
         "SELECT 'not closed ;",
-    ],
-)
-def test_a_semicolon_inside_a_statement_does_not_end_it(statement: str) -> None:
-    # An unclosed quote extends to the end of the text.
-    follows = "" if "not closed" in statement else "\n; SELECT 'next'"
-    expected = [statement.split(" -- ")[0]] + (["SELECT 'next'"] if follows else [])
-    assert texts(statement + follows) == expected
+    ]
+    for statement in cases:
+        with in_case(statement):
+            # An unclosed quote extends to the end of the text.
+            follows = "" if "not closed" in statement else "\n; SELECT 'next'"
+            expected = [statement.split(" -- ")[0]] + (["SELECT 'next'"] if follows else [])
+            assert texts(statement + follows) == expected
 
 
-@pytest.mark.parametrize(
-    "sql", ["", "  \n\t", "-- only this", "/* a /* b */ c */", ";;\n;", "-- no-transaction\n"]
-)
-def test_a_script_without_a_statement_is_empty(sql: str) -> None:
-    assert texts(sql) == []
+def test_a_script_without_a_statement_is_empty() -> None:
+    cases: list[str] = ["", "  \n\t", "-- only this", "/* a /* b */ c */", ";;\n;", "-- no-transaction\n"]
+    for sql in cases:
+        with in_case(sql):
+            assert texts(sql) == []
 
 
 def test_an_unclosed_comment_is_left_to_the_server() -> None:
@@ -71,9 +71,11 @@ def test_a_statement_is_identified_by_its_first_words() -> None:
     assert statement.head == "create unique index concurrently on"
 
 
-@pytest.mark.parametrize(("offset", "line"), [(0, 1), (1, 1), (2, 2), (4, 3), (5, 4)])
-def test_lines_are_counted_from_one(offset: int, line: int) -> None:
-    assert line_at("a\nb\n\nc", offset) == line
+def test_lines_are_counted_from_one() -> None:
+    cases: list[tuple[int, int]] = [(0, 1), (1, 1), (2, 2), (4, 3), (5, 4)]
+    for offset, line in cases:
+        with in_case(offset, line):
+            assert line_at("a\nb\n\nc", offset) == line
 
 
 def test_no_character_of_a_statement_is_lost() -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-
 from db.migrator.script import split_statements
 from db.migrator.transactions import groups, transactions_of
+from tests.cases import in_case
 
 Texts = list[tuple[list[str], bool]]
 
 
-@pytest.mark.parametrize(
-    ("sql", "expected"),
-    [
+def test_a_script_is_divided_where_it_commits_or_rolls_back() -> None:
+    cases: list[tuple[str, Texts]] = [
         ("", [([], True)]),
         ("SELECT 1; SELECT 2", [(["SELECT 1", "SELECT 2"], True)]),
         ("BEGIN; SELECT 1; COMMIT;", [(["SELECT 1"], True)]),
@@ -31,25 +29,24 @@ Texts = list[tuple[list[str], bool]]
             [(["SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SELECT 1"], True)],
         ),
         ("START TRANSACTION READ WRITE", [(["SET TRANSACTION READ WRITE"], True)]),
-    ],
-)
-def test_a_script_is_divided_where_it_commits_or_rolls_back(sql: str, expected: Texts) -> None:
-    found = transactions_of(split_statements(sql))
-    assert [([s.text for s in each.statements], each.commits) for each in found] == expected
+    ]
+    for sql, expected in cases:
+        with in_case(sql, expected):
+            found = transactions_of(split_statements(sql))
+            assert [([s.text for s in each.statements], each.commits) for each in found] == expected
 
 
-@pytest.mark.parametrize(
-    ("sql", "count"),
-    [
+def test_the_modes_of_a_transaction_are_its_first_statements() -> None:
+    cases: list[tuple[str, int]] = [
         ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; SELECT 1", 1),
         ("SET LOCAL transaction READ WRITE; SET transaction_isolation = 'serializable'; SELECT 1", 2),
         ("SELECT 1; SET TRANSACTION READ WRITE", 0),
         ("SET work_mem = '1MB'", 0),
-    ],
-)
-def test_the_modes_of_a_transaction_are_its_first_statements(sql: str, count: int) -> None:
-    (transaction,) = transactions_of(split_statements(sql))
-    assert transaction.modes() == transaction.statements[:count]
+    ]
+    for sql, count in cases:
+        with in_case(sql, count):
+            (transaction,) = transactions_of(split_statements(sql))
+            assert transaction.modes() == transaction.statements[:count]
 
 
 def grouped(sql: str, *apart: int) -> list[tuple[str, int]]:

@@ -7,6 +7,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from db.migrator import InvalidUrl
 from db.migrator.url import DEFAULT_PATH, LEDGER, LOGIN_PATH, SEARCH_PATH, libpq_url, session_of, with_session
+from tests.cases import in_case
 
 BASE = "postgres://me:secret@db.example:6432/shop"
 # The query as sqlx reads it (sqlx-postgres, src/options/parse.rs), and libpq's parameters.
@@ -30,71 +31,75 @@ TRANSLATED = {
 }
 
 
-@pytest.mark.parametrize("query", TRANSLATED)
-def test_sqlxs_parameters_become_those_of_libpq(query: str) -> None:
-    given = conninfo_to_dict(libpq_url(f"{BASE}?{query}" if query else BASE))
-    where = {"user": "me", "password": "secret", "host": "db.example", "port": "6432", "dbname": "shop"}
-    assert given == where | TRANSLATED[query]
+def test_sqlxs_parameters_become_those_of_libpq() -> None:
+    for query in TRANSLATED:
+        with in_case(query):
+            given = conninfo_to_dict(libpq_url(f"{BASE}?{query}" if query else BASE))
+            where = {
+                "user": "me",
+                "password": "secret",
+                "host": "db.example",
+                "port": "6432",
+                "dbname": "shop",
+            }
+            assert given == where | TRANSLATED[query]
 
 
-@pytest.mark.parametrize(
-    "conninfo",
-    [
+def test_what_has_no_sqlx_parameters_is_unchanged() -> None:
+    cases: list[str] = [
         "host=x options='-c a.b=1'",
         "service=x",
         "password=a://b?c",
         "host=x password=mysql://",
         "postgres//x?y=z",
         BASE,
-    ],
-)
-def test_what_has_no_sqlx_parameters_is_unchanged(conninfo: str) -> None:
-    assert libpq_url(conninfo) == conninfo
+    ]
+    for conninfo in cases:
+        with in_case(conninfo):
+            assert libpq_url(conninfo) == conninfo
 
 
-@pytest.mark.parametrize(
-    "scheme", ["mysql", "jdbc:postgresql", "postgresql+psycopg", "POSTGRES", "sqlite", "https"]
-)
-def test_another_programs_url_is_refused_with_its_scheme(scheme: str) -> None:
-    with pytest.raises(InvalidUrl) as refused:
-        libpq_url(f"{scheme}://me:secret@db.example/shop?sslmode=require")
-    assert f"begins with {scheme}://, so it is not a Postgres URL" in str(refused.value)
-    assert "secret" not in str(refused.value)
+def test_another_programs_url_is_refused_with_its_scheme() -> None:
+    cases: list[str] = ["mysql", "jdbc:postgresql", "postgresql+psycopg", "POSTGRES", "sqlite", "https"]
+    for scheme in cases:
+        with in_case(scheme):
+            with pytest.raises(InvalidUrl) as refused:
+                libpq_url(f"{scheme}://me:secret@db.example/shop?sslmode=require")
+            assert f"begins with {scheme}://, so it is not a Postgres URL" in str(refused.value)
+            assert "secret" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("query", "said"),
-    [
+def test_a_parameter_of_neither_is_refused_by_name() -> None:
+    cases: list[tuple[str, str]] = [
         ("sslmod=require", "the parameter 'sslmod', which neither libpq nor sqlx has"),
         ("sslmode=require&cache=1", "the parameter 'cache'"),
         ("options[x=1", "the parameter 'options[x'"),
         ("statement-cache-capacity=many", "statement-cache-capacity of the database URL is not a number"),
-    ],
-)
-def test_a_parameter_of_neither_is_refused_by_name(query: str, said: str) -> None:
-    with pytest.raises(InvalidUrl) as refused:
-        libpq_url(f"{BASE}?{query}")
-    assert said in str(refused.value)
-    assert "secret" not in str(refused.value)
+    ]
+    for query, said in cases:
+        with in_case(query, said):
+            with pytest.raises(InvalidUrl) as refused:
+                libpq_url(f"{BASE}?{query}")
+            assert said in str(refused.value)
+            assert "secret" not in str(refused.value)
 
 
 def test_a_part_of_a_password_is_not_taken_for_a_parameter() -> None:
     assert libpq_url("postgres://me:se?cret=1@db.example/shop").endswith("?cret=1@db.example/shop")
 
 
-@pytest.mark.parametrize(
-    ("options", "session"),
-    [
+def test_the_session_is_read_from_the_options() -> None:
+    cases: list[tuple[str, dict[str, str]]] = [
         ("", {}),
         ("-c timezone=UTC", {}),
         (r"-c search_path=a,\ b -c timezone=UTC", {SEARCH_PATH: "a, b"}),
         ("-csearch_path=a --search-path=b", {SEARCH_PATH: "b"}),
         (r"--groundwork.ledger=a.\"B\ c\"".replace('\\"', '"'), {LEDGER: 'a."B c"'}),
         ("-c", {}),
-    ],
-)
-def test_the_session_is_read_from_the_options(options: str, session: dict[str, str]) -> None:
-    assert session_of(options) == session
+    ]
+    for options, session in cases:
+        with in_case(options, session):
+            assert session_of(options) == session
 
 
 def test_the_settings_of_a_project_are_added_to_the_options_of_the_url() -> None:
@@ -106,14 +111,19 @@ def test_the_settings_of_a_project_are_added_to_the_options_of_the_url() -> None
     assert "lock_timeout=1s" in str(given["options"])
 
 
-@pytest.mark.parametrize(
-    ("query", "path"),
-    [("", LOGIN_PATH), ("?options[search_path]=a,b", "a,b"), ("?options[timezone]=UTC", LOGIN_PATH)],
-)
-def test_the_search_path_of_other_programs_is_the_one_of_the_url(query: str, path: str) -> None:
-    wanted = {SEARCH_PATH: "shop", LEDGER: "shop._sqlx_migrations", DEFAULT_PATH: LOGIN_PATH}
-    given = conninfo_to_dict(with_session(f"{BASE}{query}", wanted))
-    assert session_of(str(given["options"])) == {**wanted, DEFAULT_PATH: path}
-    # Settings that choose a ledger by its schema do not need the other path.
-    chosen = {SEARCH_PATH: "shop", LEDGER: "shop._sqlx_migrations"}
-    assert session_of(str(conninfo_to_dict(with_session(f"{BASE}{query}", chosen))["options"])) == chosen
+def test_the_search_path_of_other_programs_is_the_one_of_the_url() -> None:
+    cases: list[tuple[str, str]] = [
+        ("", LOGIN_PATH),
+        ("?options[search_path]=a,b", "a,b"),
+        ("?options[timezone]=UTC", LOGIN_PATH),
+    ]
+    for query, path in cases:
+        with in_case(query, path):
+            wanted = {SEARCH_PATH: "shop", LEDGER: "shop._sqlx_migrations", DEFAULT_PATH: LOGIN_PATH}
+            given = conninfo_to_dict(with_session(f"{BASE}{query}", wanted))
+            assert session_of(str(given["options"])) == {**wanted, DEFAULT_PATH: path}
+            # Settings that choose a ledger by its schema do not need the other path.
+            chosen = {SEARCH_PATH: "shop", LEDGER: "shop._sqlx_migrations"}
+            assert (
+                session_of(str(conninfo_to_dict(with_session(f"{BASE}{query}", chosen))["options"])) == chosen
+            )

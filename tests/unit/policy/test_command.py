@@ -16,6 +16,7 @@ from infra.policy.rules import CATALOGUE
 from infra.policy.value import UNKNOWN
 from infra.policy.waiver import today
 from ops.cli import main
+from tests.cases import in_case
 from tests.policy_stack import CANARY, STACK, Secret, Stack, changed, good_stack, preview, without
 from tests.promises import promise
 
@@ -53,9 +54,8 @@ def failed(content: dict[str, Any], urn: str = "") -> dict[str, Any]:
     return content | {"diagnostics": [{"severity": "error", "message": f"error: {CANARY}", "urn": urn}]}
 
 
-@pytest.mark.parametrize(
-    ("command", "content", "code"),
-    [
+def test_the_exit_code_reflects_the_findings(run: Run) -> None:
+    cases: list[tuple[str, object, int]] = [
         ("check", GOOD, 0),
         ("check", OPEN, 3),
         ("check", VIOLATED, 4),
@@ -70,10 +70,10 @@ def failed(content: dict[str, Any], urn: str = "") -> dict[str, Any]:
         ("firewall", failed(LOST), 7),
         ("firewall", failed(GOOD, POSTGRES), 1),
         ("firewall", "{}", 2),
-    ],
-)
-def test_the_exit_code_reflects_the_findings(run: Run, command: str, content: object, code: int) -> None:
-    assert run(command, content)[0] == code
+    ]
+    for command, content, code in cases:
+        with in_case(command, content, code):
+            assert run(command, content)[0] == code
 
 
 @pytest.mark.parametrize("command", ["check", "firewall"])

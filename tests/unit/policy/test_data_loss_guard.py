@@ -14,6 +14,7 @@ from infra.policy.plan import Plan
 from infra.policy.resource_types import UNRULED
 from infra.policy.stateful import STATEFUL
 from infra.policy.value import UNKNOWN
+from tests.cases import in_case
 from tests.policy_stack import CANARY, Declared, Secret, Stack, changed, good_stack, preview
 from tests.promises import promise
 
@@ -46,9 +47,8 @@ def refused(name: str, *kinds: str) -> set[tuple[str, str, str]]:
 
 
 @promise("a change that loses data is refused before it starts")
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
+def test_deleting_a_resource_with_data_is_refused() -> None:
+    cases: list[tuple[str, str]] = [
         ("postgres", "delete"),
         ("replica", "delete"),
         ("redis", "delete"),
@@ -61,31 +61,29 @@ def refused(name: str, *kinds: str) -> set[tuple[str, str, str]]:
         ("versions", "protection"),
         ("token-key-k1", "key-deletion"),
         ("backup-cipher", "key-deletion"),
-    ],
-)
-def test_deleting_a_resource_with_data_is_refused(name: str, kind: str) -> None:
-    declared = [each for each in OLD if each.name == name and each.type != CONTAINER.type]
-    assert lost([], old=declared) == refused(name, kind)
+    ]
+    for name, kind in cases:
+        with in_case(name, kind):
+            declared = [each for each in OLD if each.name == name and each.type != CONTAINER.type]
+            assert lost([], old=declared) == refused(name, kind)
 
 
-@pytest.mark.parametrize(
-    ("declared", "kind"),
-    [
+def test_replacing_a_resource_with_data_is_refused() -> None:
+    cases: list[tuple[Declared, str]] = [
         (next(each for each in OLD if each.name == "postgres"), "replace"),
         (next(each for each in OLD if each.name == "data-key"), "key-deletion"),
         (VOLUME, "replace"),
         (CIPHER, "key-deletion"),
-    ],
-    ids=lambda value: getattr(value, "name", value),
-)
-def test_replacing_a_resource_with_data_is_refused(declared: Declared, kind: str) -> None:
-    content = preview([declared], [declared], replaced={declared.name: ["engine"]})
-    assert found(content) == refused(declared.name, kind)
-    # With --show-replacement-steps the engine shows three steps, which are one loss.
-    step = content["steps"].pop()
-    for op in ("create-replacement", "replace", "delete-replaced"):
-        content["steps"].append(step | {"op": op})
-    assert found(content) == refused(declared.name, kind)
+    ]
+    for declared, kind in cases:
+        with in_case(declared, kind):
+            content = preview([declared], [declared], replaced={declared.name: ["engine"]})
+            assert found(content) == refused(declared.name, kind)
+            # With --show-replacement-steps the engine shows three steps, which are one loss.
+            step = content["steps"].pop()
+            for op in ("create-replacement", "replace", "delete-replaced"):
+                content["steps"].append(step | {"op": op})
+            assert found(content) == refused(declared.name, kind)
 
 
 @pytest.mark.parametrize("op", ["delete-replaced", "remove-pending-replace"])
@@ -95,9 +93,8 @@ def test_a_pending_deletion_of_an_interrupted_up_is_refused(op: str) -> None:
     assert found(content) == refused("postgres-data", "delete")
 
 
-@pytest.mark.parametrize(
-    ("name", "properties", "kind"),
-    [
+def test_a_removed_guard_is_refused() -> None:
+    cases: list[tuple[str, dict[str, Any], str]] = [
         ("postgres", {"engineVersion": "14.13"}, "downgrade"),
         ("postgres", {"engineVersion": "15.7"}, "downgrade"),
         ("redis", {"engineVersion": "6.2"}, "downgrade"),
@@ -120,13 +117,13 @@ def test_a_pending_deletion_of_an_interrupted_up_is_refused(op: str) -> None:
         ("versions", {"versioningConfiguration": {"status": "Suspended"}}, "protection"),
         ("postgres", {"skipFinalSnapshot": True}, "final-snapshot"),
         ("redis", {"finalSnapshotIdentifier": None}, "final-snapshot"),
-    ],
-)
-def test_a_removed_guard_is_refused(name: str, properties: dict[str, Any], kind: str) -> None:
-    values = dict(properties)
-    old = [each for each in OLD if each is not CONTAINER]
-    new = changed(old, name, protect=values.pop("protect", None), **values)
-    assert lost(new, old=old) == refused(name, kind)
+    ]
+    for name, properties, kind in cases:
+        with in_case(name, properties, kind):
+            values = dict(properties)
+            old = [each for each in OLD if each is not CONTAINER]
+            new = changed(old, name, protect=values.pop("protect", None), **values)
+            assert lost(new, old=old) == refused(name, kind)
 
 
 EXPIRY = [{"enabled": True, "status": "Enabled", "expiration": {"days": 30}}]
@@ -155,22 +152,21 @@ CHANGES: dict[str, tuple[Any, Any]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("type_", "property_", "kind"),
-    [
+def test_every_guard_of_every_kind_is_tested() -> None:
+    cases: list[tuple[str, str, str]] = [
         (type_, guard.property, guard.loss.id.removeprefix("DataLoss."))
         for type_, kind in STATEFUL.items()
         for guard in kind.guards
-    ],
-)
-def test_every_guard_of_every_kind_is_tested(type_: str, property_: str, kind: str) -> None:
-    outer, _, inner = property_.partition(".")
-    old, new = (
-        Declared(type_, "data", {} if value is None else {outer: {inner: value} if inner else value})
-        for value in CHANGES[property_]
-    )
-    assert lost([new], old=[old]) == refused("data", kind)
-    assert lost([old], old=[new]) == set()
+    ]
+    for type_, property_, kind in cases:
+        with in_case(type_, property_, kind):
+            outer, _, inner = property_.partition(".")
+            old, new = (
+                Declared(type_, "data", {} if value is None else {outer: {inner: value} if inner else value})
+                for value in CHANGES[property_]
+            )
+            assert lost([new], old=[old]) == refused("data", kind)
+            assert lost([old], old=[new]) == set()
 
 
 def test_copies_of_backups_may_be_replaced_and_not_ended() -> None:
@@ -183,9 +179,8 @@ def test_copies_of_backups_may_be_replaced_and_not_ended() -> None:
 
 
 @promise("a change that loses data is refused before it starts", control=True)
-@pytest.mark.parametrize(
-    ("name", "properties"),
-    [
+def test_a_change_without_loss_passes() -> None:
+    cases: list[tuple[str, dict[str, Any]]] = [
         ("postgres", {"engineVersion": "15"}),
         ("postgres", {"engineVersion": "15.10"}),
         ("postgres", {"engineVersion": "16.4"}),
@@ -204,11 +199,11 @@ def test_copies_of_backups_may_be_replaced_and_not_ended() -> None:
         ("postgres", {"tags": {"owner": "data"}}),
         ("token-keys", {"recoveryWindowInDays": None}),
         ("backups", {"forceDestroy": None}),
-    ],
-)
-def test_a_change_without_loss_passes(name: str, properties: dict[str, Any]) -> None:
-    old = [each for each in OLD if each is not CONTAINER]
-    assert lost(changed(old, name, **properties), old=old) == set()
+    ]
+    for name, properties in cases:
+        with in_case(name, properties):
+            old = [each for each in OLD if each is not CONTAINER]
+            assert lost(changed(old, name, **properties), old=old) == set()
 
 
 def test_a_new_or_unchanged_stack_passes() -> None:
@@ -226,21 +221,22 @@ def test_a_secrets_value_may_be_replaced() -> None:
     assert lost(OLD, token_keys_version=["secretString"]) == set()
 
 
-@pytest.mark.parametrize(
-    ("name", "property_", "kind"),
-    [
+def test_a_guard_whose_new_value_is_unknown_is_refused() -> None:
+    guards: list[tuple[str, str, str]] = [
         (declared.name, guard.property, guard.loss.id.removeprefix("DataLoss."))
         for declared in good_stack()
         if declared.type in STATEFUL and declared.name != "replica"
         for guard in STATEFUL[declared.type].guards
-    ],
-)
-@pytest.mark.parametrize("value", [UNKNOWN, Secret(CANARY)], ids=["unknown", "secret"])
-def test_a_guard_whose_new_value_is_unknown_is_refused(
-    name: str, property_: str, kind: str, value: Any
-) -> None:
-    new = changed(good_stack(), name, **{property_: value})
-    assert lost(new, old=good_stack()) == {(name, kind, "undetermined")}
+    ]
+    new_values: list[tuple[str, Any]] = [
+        ("unknown", UNKNOWN),
+        ("secret", Secret(CANARY)),
+    ]
+    for name, property_, kind in guards:
+        for title, value in new_values:
+            with in_case(name, property_, kind, title):
+                new = changed(good_stack(), name, **{property_: value})
+                assert lost(new, old=good_stack()) == {(name, kind, "undetermined")}
 
 
 def test_a_retained_resource_may_be_deleted_but_not_replaced() -> None:
@@ -276,14 +272,15 @@ def test_an_unlisted_size_may_be_smaller(name: str, property_: str, size: str) -
     assert lost(new, old=new) == set()
 
 
-@pytest.mark.parametrize("type_", UNRULED)
-def test_data_stores_without_rules_are_guarded_too(type_: str) -> None:
-    data = Declared(type_, "data")
-    if type_ == "aws:rds/clusterInstance:ClusterInstance":
-        # It uses the cluster's storage, and has no data of its own.
-        assert lost([], old=[data]) == set()
-    else:
-        assert lost([], old=[data]) == refused("data", "delete")
+def test_data_stores_without_rules_are_guarded_too() -> None:
+    for type_ in UNRULED:
+        with in_case(type_):
+            data = Declared(type_, "data")
+            if type_ == "aws:rds/clusterInstance:ClusterInstance":
+                # It uses the cluster's storage, and has no data of its own.
+                assert lost([], old=[data]) == set()
+            else:
+                assert lost([], old=[data]) == refused("data", "delete")
 
 
 def test_every_kind_of_loss_can_be_found() -> None:

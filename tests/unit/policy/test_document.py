@@ -14,6 +14,7 @@ from infra.policy.waiver import Waiver
 from ops.errors import OpsError
 from ops.policy.assessment import Assessment, check_losses, check_policy
 from ops.policy.document import as_json, parse_assessment
+from tests.cases import in_case
 from tests.policy_stack import changed, good_stack, preview
 
 TODAY = datetime.date(2026, 3, 1)
@@ -35,13 +36,18 @@ def test_an_assessment_is_read_back_unchanged(judge: Any) -> None:
     assert parse_assessment(json.dumps(content), "findings.json") == assessment
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("status", "fine"), ("severity", "dire"), ("status", None), ("waiver", {}), ("waiver", "yes")],
-)
-def test_a_finding_in_an_unknown_format_is_refused(field: str, value: Any) -> None:
+def test_a_finding_in_an_unknown_format_is_refused() -> None:
     """A finding with an unknown status would not be counted, and so would not stop an `up`."""
-    content = as_json(check_losses(PLAN, [], TODAY))
-    content["findings"][0][field] = value
-    with pytest.raises(OpsError, match=r"^findings\.json has no findings; "):
-        parse_assessment(json.dumps(content), "findings.json")
+    cases: list[tuple[str, Any]] = [
+        ("status", "fine"),
+        ("severity", "dire"),
+        ("status", None),
+        ("waiver", {}),
+        ("waiver", "yes"),
+    ]
+    for field, value in cases:
+        with in_case(field, value):
+            content = as_json(check_losses(PLAN, [], TODAY))
+            content["findings"][0][field] = value
+            with pytest.raises(OpsError, match=r"^findings\.json has no findings; "):
+                parse_assessment(json.dumps(content), "findings.json")

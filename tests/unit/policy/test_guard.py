@@ -17,6 +17,7 @@ from ops.cli import main
 from ops.errors import Exit, OpsError
 from ops.policy.guard import refuse_unsafe_up
 from ops.stack.pulumi_stack import JSON_PREVIEW, PulumiStack
+from tests.cases import in_case
 from tests.policy_stack import STACK, changed, good_stack, preview, without
 from tests.promises import promise
 
@@ -82,18 +83,22 @@ TARGETS: dict[str, dict[str, Any]] = {
 STREAMED: list[tuple[str, ...]] = []
 
 
-@pytest.mark.parametrize(("stack", "count"), [("on-aws", 1), ("on-docker", 0)])
-@pytest.mark.parametrize("run", [PulumiStack.up, PulumiStack.preview], ids=["up", "preview"])
-def test_only_on_aws_the_engine_gets_the_policy_pack(
-    stack: str, count: int, run: Callable[[PulumiStack], None]
-) -> None:
-    STREAMED.clear()
-    run(Streamed(Checkout.here(), stack))
-    (arguments,) = STREAMED
-    assert arguments.count("--policy-pack") == count
-    if count:
-        folder = Path(arguments[arguments.index("--policy-pack") + 1])
-        assert (folder / "PulumiPolicy.yaml").is_file()
+def test_only_on_aws_the_engine_gets_the_policy_pack() -> None:
+    counts: list[tuple[str, int]] = [("on-aws", 1), ("on-docker", 0)]
+    runs: list[tuple[str, Callable[[PulumiStack], None]]] = [
+        ("up", PulumiStack.up),
+        ("preview", PulumiStack.preview),
+    ]
+    for stack, count in counts:
+        for name, run in runs:
+            with in_case(stack, count, name):
+                STREAMED.clear()
+                run(Streamed(Checkout.here(), stack))
+                (arguments,) = STREAMED
+                assert arguments.count("--policy-pack") == count
+                if count:
+                    folder = Path(arguments[arguments.index("--policy-pack") + 1])
+                    assert (folder / "PulumiPolicy.yaml").is_file()
 
 
 def test_a_json_preview_shows_everything_without_the_policy_pack() -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
 from infra.policy.data_loss_guard import losses
 from infra.policy.lifecycle import expires_sooner
 from infra.policy.plan import Plan
 from infra.policy.value import UNKNOWN
+from tests.cases import in_case
 from tests.policy_stack import Declared, Ref, Stack, preview
 
 BUCKET = Declared("aws:s3/bucket:Bucket", "backups", {"forceDestroy": False})
@@ -30,9 +29,8 @@ def versions(days: int, newer: int | None = None) -> Rule:
 LOGS = {"filter": {"prefix": "logs/"}}
 
 
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
+def test_an_earlier_expiry_is_a_loss() -> None:
+    cases: list[tuple[Any, Any]] = [
         ([], [rule(365)]),
         (None, [rule(365)]),
         ([rule(365)], [rule(30)]),
@@ -49,15 +47,14 @@ LOGS = {"filter": {"prefix": "logs/"}}
             [{"enabled": True, "expirations": [{"days": 9}]}],
             [{"enabled": True, "expirations": [{"days": 8}]}],
         ),
-    ],
-)
-def test_an_earlier_expiry_is_a_loss(before: Any, after: Any) -> None:
-    assert expires_sooner(before, after) is True
+    ]
+    for before, after in cases:
+        with in_case(before, after):
+            assert expires_sooner(before, after) is True
 
 
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
+def test_an_equal_or_later_expiry_is_not_a_loss() -> None:
+    cases: list[tuple[Any, Any]] = [
         ([rule()], [rule()]),
         ([rule()], []),
         ([rule()], [rule(status="Disabled")]),
@@ -67,10 +64,10 @@ def test_an_earlier_expiry_is_a_loss(before: Any, after: Any) -> None:
         ([rule(prefix="logs/")], [rule(**LOGS)]),
         ([], [rule(None)]),
         ([], [{"status": "Enabled", "transitions": [{"days": 30, "storageClass": "GLACIER"}]}]),
-    ],
-)
-def test_an_equal_or_later_expiry_is_not_a_loss(before: Any, after: Any) -> None:
-    assert expires_sooner(before, after) is False
+    ]
+    for before, after in cases:
+        with in_case(before, after):
+            assert expires_sooner(before, after) is False
 
 
 def test_rules_in_an_unknown_format_may_be_a_loss() -> None:

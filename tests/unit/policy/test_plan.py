@@ -10,14 +10,14 @@ import pytest
 from infra.policy.plan import Plan
 from infra.policy.preview import PreviewError
 from infra.policy.value import UNKNOWN, holds_unknown, read_value
+from tests.cases import in_case
 from tests.policy_stack import UNKNOWN_TEXT, good_stack, preview
 
 SIGNATURE = "4dabf18193072939515e22adb298388d"
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
+def test_secret_and_unknown_values_are_unknown_at_any_depth() -> None:
+    cases: list[Any] = [
         UNKNOWN_TEXT,
         "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",
         "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",
@@ -27,23 +27,24 @@ SIGNATURE = "4dabf18193072939515e22adb298388d"
         {SIGNATURE: "1b47061264138c4ac30d75fd1eb44270", "ciphertext": "v1:abc"},
         {SIGNATURE: "1b47061264138c4ac30d75fd1eb44270", "plaintext": '"abc"'},
         {SIGNATURE: "d0e6a833031e9bbcd3f4e8bde6ca49a4"},
-    ],
-)
-def test_secret_and_unknown_values_are_unknown_at_any_depth(value: Any) -> None:
-    assert read_value(value) is UNKNOWN
-    assert read_value({"a": [value, 1]}) == {"a": [UNKNOWN, 1]}
-    assert holds_unknown(read_value([{"a": value}]))
+    ]
+    for value in cases:
+        with in_case(value):
+            assert read_value(value) is UNKNOWN
+            assert read_value({"a": [value, 1]}) == {"a": [UNKNOWN, 1]}
+            assert holds_unknown(read_value([{"a": value}]))
 
 
-@pytest.mark.parametrize("value", ["", "text", 0, 1.5, True, None, [], {}, {"a": ["b"]}, "a [secret] b"])
-def test_any_other_value_is_unchanged(value: Any) -> None:
-    assert read_value(value) == value
-    assert not holds_unknown(value)
+def test_any_other_value_is_unchanged() -> None:
+    cases: list[Any] = ["", "text", 0, 1.5, True, None, [], {}, {"a": ["b"]}, "a [secret] b"]
+    for value in cases:
+        with in_case(value):
+            assert read_value(value) == value
+            assert not holds_unknown(value)
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
+def test_other_input_is_refused() -> None:
+    cases: list[tuple[str, str]] = [
         ("", "is not JSON"),
         ("Previewing update (dev):", "is not JSON"),
         ("[]", "is not a preview"),
@@ -53,11 +54,11 @@ def test_any_other_value_is_unchanged(value: Any) -> None:
         ('{"changeSummary": {}, "steps": [{"op": "same"}]}', "contains an invalid step"),
         ('{"changeSummary": {}, "steps": [{"op": "same", "urn": 7}]}', "contains an invalid step"),
         ('{"changeSummary": {}, "steps": [7]}', "contains an invalid step"),
-    ],
-)
-def test_other_input_is_refused(text: str, says: str) -> None:
-    with pytest.raises(PreviewError, match=says):
-        Plan.parse(text)
+    ]
+    for text, says in cases:
+        with in_case(text, says):
+            with pytest.raises(PreviewError, match=says):
+                Plan.parse(text)
 
 
 def parsed(**changes: Any) -> Plan:
@@ -92,19 +93,21 @@ def test_deleted_resources_are_not_in_the_plan() -> None:
     assert "vpc" in names
 
 
-@pytest.mark.parametrize(
-    ("said", "position"),
-    [
+def test_a_position_is_a_file_of_the_project() -> None:
+    cases: list[tuple[str | None, str]] = [
         ("project:///infra/aws/postgres.py#31", "infra/aws/postgres.py:31"),
         ("project:///infra/aws/postgres.py#31,4", "infra/aws/postgres.py:31"),
         ("project:///../../usr/lib/python3/asyncio.py#1", ""),
         (None, ""),
-    ],
-)
-def test_a_position_is_a_file_of_the_project(said: str | None, position: str) -> None:
-    content = preview([], good_stack()[:1])
-    content["steps"][1]["newState"]["sourcePosition"] = said
-    assert next(r for r in Plan.parse(json.dumps(content)).resources if r.name == "vpc").position == position
+    ]
+    for said, position in cases:
+        with in_case(said, position):
+            content = preview([], good_stack()[:1])
+            content["steps"][1]["newState"]["sourcePosition"] = said
+            assert (
+                next(r for r in Plan.parse(json.dumps(content)).resources if r.name == "vpc").position
+                == position
+            )
 
 
 def test_external_resources_have_outputs_and_are_not_checked() -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import pytest
-
 from infra.policy.example import made
 from infra.policy.resource import Resource, Resources
 from infra.policy.value import UNKNOWN
+from tests.cases import in_case
 
 A, B, OTHER = made("t:a", "one", arn="arn-one"), made("t:a", "two"), made("t:b", "other")
 
@@ -18,9 +17,8 @@ def naming(value: Any, *made_from: Resource) -> Resource:
     return replace(made("t:c", "it", of=value), dependencies={"of": [each.urn for each in made_from]})
 
 
-@pytest.mark.parametrize(
-    ("value", "made_from", "names", "is_complete"),
-    [
+def test_a_property_names() -> None:
+    cases: list[tuple[Any, tuple[Resource, ...], list[str], bool]] = [
         (None, (), [], True),
         ("one-id", (), ["one"], True),
         ("arn-one", (), ["one"], True),
@@ -38,15 +36,13 @@ def naming(value: Any, *made_from: Resource) -> Resource:
         ("elsewhere", (A,), [], False),
         # A resource that does not exist yet, or whose id is not known.
         ("elsewhere", (replace(A, id=""),), ["one"], True),
-    ],
-)
-def test_a_property_names(
-    value: Any, made_from: tuple[Resource, ...], names: list[str], is_complete: bool
-) -> None:
-    it = naming(value, *made_from)
-    known = {each.urn: each for each in (A, B, OTHER, *made_from)}
-    found = Resources([*known.values(), it]).named_by(it, "of", "t:a")
-    assert ([each.name for each in found.found], found.is_complete) == (names, is_complete)
+    ]
+    for value, made_from, names, is_complete in cases:
+        with in_case(value, made_from, names, is_complete):
+            it = naming(value, *made_from)
+            known = {each.urn: each for each in (A, B, OTHER, *made_from)}
+            found = Resources([*known.values(), it]).named_by(it, "of", "t:a")
+            assert ([each.name for each in found.found], found.is_complete) == (names, is_complete)
 
 
 def test_an_unknown_list_may_name_any_resource() -> None:
@@ -54,9 +50,8 @@ def test_an_unknown_list_may_name_any_resource() -> None:
     assert not Resources([A, it]).all_named_by(it, "of", "t:a").is_complete
 
 
-@pytest.mark.parametrize(
-    ("value", "made_from", "names", "is_complete"),
-    [
+def test_a_resource_is_named_by() -> None:
+    cases: list[tuple[Any, tuple[Resource, ...], list[str], bool]] = [
         ("one-id", (), ["it"], True),
         ("two-id", (), [], True),
         (UNKNOWN, (A,), ["it"], True),
@@ -64,14 +59,12 @@ def test_an_unknown_list_may_name_any_resource() -> None:
         # Computed from both, or from an unknown resource, so it may be this one.
         (UNKNOWN, (A, B), [], False),
         (UNKNOWN, (), [], False),
-    ],
-)
-def test_a_resource_is_named_by(
-    value: Any, made_from: tuple[Resource, ...], names: list[str], is_complete: bool
-) -> None:
-    it = naming(value, *made_from)
-    found = Resources([A, B, it]).naming(A, "of", "t:c")
-    assert ([each.name for each in found.found], found.is_complete) == (names, is_complete)
+    ]
+    for value, made_from, names, is_complete in cases:
+        with in_case(value, made_from, names, is_complete):
+            it = naming(value, *made_from)
+            found = Resources([A, B, it]).naming(A, "of", "t:c")
+            assert ([each.name for each in found.found], found.is_complete) == (names, is_complete)
 
 
 def test_a_replica_of_an_external_source_inherits_unknown_values() -> None:

@@ -16,6 +16,7 @@ from infra.policy.rules import IDS
 from infra.policy.waiver import FOLDER, Waiver, WaiverError, read_waivers, today
 from ops.errors import Exit
 from ops.policy.assessment import check_losses, check_policy
+from tests.cases import in_case
 from tests.policy_stack import STACK, Stack, changed, good_stack, preview
 from tests.promises import promise
 
@@ -99,33 +100,30 @@ def test_a_waived_finding_is_shown_but_not_counted(expires: str) -> None:
 
 
 @promise("a waiver lets one finding of one resource pass until its expiry date", control=True)
-@pytest.mark.parametrize(
-    "given",
-    [
-        waiver("replica", "RDS.5"),
-        waiver("postgres", "RDS.2"),
-        waiver("postgres", "DataLoss.retention"),
-        waiver("postgres", "RDS.5", expires="2026-11-24"),
-    ],
-    ids=["another resource", "another rule", "a loss", "expired"],
-)
-def test_a_waiver_for_something_else_has_no_effect(given: Waiver) -> None:
-    done = check_policy(plan_of(BAD), [given], TODAY)
-    assert (done.exit_code, done.counts[Status.VIOLATED]) == (Exit.MISMATCH, 1)
+def test_a_waiver_for_something_else_has_no_effect() -> None:
+    cases: list[tuple[str, Waiver]] = [
+        ("another resource", waiver("replica", "RDS.5")),
+        ("another rule", waiver("postgres", "RDS.2")),
+        ("a loss", waiver("postgres", "DataLoss.retention")),
+        ("expired", waiver("postgres", "RDS.5", expires="2026-11-24")),
+    ]
+    for name, given in cases:
+        with in_case(name):
+            done = check_policy(plan_of(BAD), [given], TODAY)
+            assert (done.exit_code, done.counts[Status.VIOLATED]) == (Exit.MISMATCH, 1)
 
 
-@pytest.mark.parametrize(
-    ("given", "problem"),
-    [
+def test_an_unused_waiver_is_reported() -> None:
+    cases: list[tuple[Waiver, str]] = [
         (waiver("postgres", "RDS.5", expires="2026-11-24"), "expired on 2026-11-24"),
         (waiver("gone", "RDS.5"), "names a resource that the stack does not have"),
         (waiver("postgres", "RDS.5", "RDS.2"), "has no effect on RDS.2"),
-    ],
-)
-def test_an_unused_waiver_is_reported(given: Waiver, problem: str) -> None:
-    (note,) = check_policy(plan_of(BAD), [given], TODAY).notes
-    assert note.waiver == given
-    assert problem in note.problem
+    ]
+    for given, problem in cases:
+        with in_case(given, problem):
+            (note,) = check_policy(plan_of(BAD), [given], TODAY).notes
+            assert note.waiver == given
+            assert problem in note.problem
 
 
 def test_waivers_for_losses_do_not_affect_the_rules() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ops.pull_request.redaction import looks_secret, shown
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.pull_request import inputs
 from tests.unit.pull_request.conftest import Comment
@@ -113,9 +114,8 @@ def test_no_literal_of_a_migration_is_in_the_comment(comment: Comment, sql: str)
     assert "horse" not in done.text
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
+def test_a_name_of_a_secret_is_recognized() -> None:
+    cases: list[str] = [
         "password",
         "masterUserPassword",
         "secretString",
@@ -129,15 +129,14 @@ def test_no_literal_of_a_migration_is_in_the_comment(comment: Comment, sql: str)
         "envs",
         "tokenKeys",
         "certPem",
-    ],
-)
-def test_a_name_of_a_secret_is_recognized(name: str) -> None:
-    assert looks_secret(name)
+    ]
+    for name in cases:
+        with in_case(name):
+            assert looks_secret(name)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
+def test_another_name_is_not_recognized() -> None:
+    cases: list[str] = [
         "instanceClass",
         "kmsKeyId",
         "kmsKeyArn",
@@ -148,15 +147,14 @@ def test_a_name_of_a_secret_is_recognized(name: str) -> None:
         "nodeType",
         "cidrBlock",
         "tags",
-    ],
-)
-def test_another_name_is_not_recognized(name: str) -> None:
-    assert not looks_secret(name)
+    ]
+    for name in cases:
+        with in_case(name):
+            assert not looks_secret(name)
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
+def test_a_plain_value_is_shown() -> None:
+    cases: list[tuple[Any, str]] = [
         (True, "true"),
         (15, "15"),
         (0.5, "0.5"),
@@ -167,10 +165,10 @@ def test_another_name_is_not_recognized(name: str) -> None:
         ([1, 2], "[2 items]"),
         ({"a": 1}, "[1 properties]"),
         ("04da6b54-80e4-46f7-96ec-b56ff0331ba9", "[known after up]"),
-    ],
-)
-def test_a_plain_value_is_shown(value: Any, text: str) -> None:
-    assert shown(value) == text
+    ]
+    for value, text in cases:
+        with in_case(value, text):
+            assert shown(value) == text
 
 
 def test_no_value_of_the_repositorys_stacks_is_mistaken_for_a_secret() -> None:

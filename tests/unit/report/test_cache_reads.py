@@ -19,6 +19,7 @@ from ops.report.page import render
 from ops.report.sampling import Sample, Sampling
 from ops.servers.access_metrics import MetricKey, access_metrics, parse_metrics
 from ops.servers.errors import ServerUnreachable
+from tests.cases import in_case
 from tests.promises import promise
 from tests.web_server import QuietHandler, served
 
@@ -170,9 +171,8 @@ def test_a_restarted_access_service_counts_from_zero() -> None:
     assert found.by_entity == (EntityReads("access", "user", 7, 3, 0),)
 
 
-@pytest.mark.parametrize(
-    ("answer", "status", "reason"),
-    [
+def test_without_an_answer_of_prometheus_the_access_service_is_used() -> None:
+    cases: list[tuple[Callable[[str], object] | None, int, str]] = [
         (None, 503, "cannot reach Prometheus at http://127.0.0.1:"),
         (lambda _: {"status": "error", "error": "bad"}, 200, "gave an unexpected answer"),
         (lambda _: ["no object"], 200, "gave an unexpected answer"),
@@ -181,28 +181,27 @@ def test_a_restarted_access_service_counts_from_zero() -> None:
             200,
             "gave an unexpected answer",
         ),
-    ],
-)
-def test_without_an_answer_of_prometheus_the_access_service_is_used(
-    answer: Callable[[str], object] | None, status: int, reason: str
-) -> None:
-    asking = Asking()
-    with prometheus(answer, status) as (url, _):
-        found = cache_reads(url, [access(0, 0, 0), access(3, 0, 1)], 10, asking)
-    assert found.by_entity == (EntityReads("access", "user", 3, 0, 1),)
-    assert found.source.startswith("Prometheus did not answer, so")
-    assert reason in asking.unreached["Prometheus"]
+    ]
+    for answer, status, reason in cases:
+        with in_case(answer, status, reason):
+            asking = Asking()
+            with prometheus(answer, status) as (url, _):
+                found = cache_reads(url, [access(0, 0, 0), access(3, 0, 1)], 10, asking)
+            assert found.by_entity == (EntityReads("access", "user", 3, 0, 1),)
+            assert found.source.startswith("Prometheus did not answer, so")
+            assert reason in asking.unreached["Prometheus"]
 
 
-@pytest.mark.parametrize("samples", [[], [None, None], [None, access(1, 1, 1)]])
-def test_without_any_metrics_the_page_says_why(samples: list[dict[MetricKey, float] | None]) -> None:
-    found = cache_reads(None, samples, 10, Asking())
-    assert not found.is_known
-    before, _, _ = page(found).partition('<details class="empty">')
-    assert (
-        "Not known. This stack has no monitoring, and there are no two samples of an access service."
-        in section(before)
-    )
+def test_without_any_metrics_the_page_says_why() -> None:
+    for samples in ([], [None, None], [None, access(1, 1, 1)]):
+        with in_case(samples):
+            found = cache_reads(None, samples, 10, Asking())
+            assert not found.is_known
+            before, _, _ = page(found).partition('<details class="empty">')
+            assert (
+                "Not known. This stack has no monitoring, and there are no two samples of an access service."
+                in section(before)
+            )
 
 
 def test_the_page_and_its_data_have_a_hit_rate_for_each_entity() -> None:

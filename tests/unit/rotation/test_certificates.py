@@ -18,6 +18,7 @@ from ops.errors import Exit, OpsError
 from ops.rotation import certificates, report
 from ops.rotation.certificates import rotate_authority, rotate_certificates
 from ops.rotation.presented_certificate import presented_certificate
+from tests.cases import in_case
 from tests.unit.rotation.stack import FakeStack, Killed
 
 OLD = dt.timedelta(days=200, hours=1)
@@ -205,11 +206,12 @@ def _listener(answer: bytes) -> Iterator[dict[str, Any]]:
         thread.join(10)
 
 
-@pytest.mark.parametrize("server", ["postgres", "redis"])
-@pytest.mark.parametrize("answer", [b"N", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-def test_a_server_without_tls_presents_no_certificate(server: str, answer: bytes) -> None:
-    with _listener(answer) as address:
-        assert presented_certificate(server, address) is None
+def test_a_server_without_tls_presents_no_certificate() -> None:
+    for server in ("postgres", "redis"):
+        for answer in (b"N", b"HTTP/1.1 400 Bad Request\r\n\r\n"):
+            with in_case(server, answer):
+                with _listener(answer) as address:
+                    assert presented_certificate(server, address) is None
 
 
 def test_a_closed_port_presents_no_certificate() -> None:

@@ -13,6 +13,7 @@ from infra.spec.rotation import REDIS_SERVER_ROLES, ROLES, Generation, Phase, Ro
 from ops.errors import Exit, OpsError
 from ops.rotation.passwords import PasswordRotation, known_roles, rotate_passwords
 from ops.rotation.steps import RotationPlan, take_steps
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.rotation.stack import FakeStack, Killed
 
@@ -49,36 +50,42 @@ def test_a_rotation_takes_three_steps_to_the_next_generation() -> None:
 
 
 @promise("a killed rotation resumes at its step, and locks nobody out")
-@pytest.mark.parametrize("name", ["app", "replica"])
-@pytest.mark.parametrize("clients_first", [True, False], ids=["clients first", "servers first"])
-def test_a_killed_rotation_is_finished_by_the_same_command(name: str, clients_first: bool) -> None:
-    for point in range(1, POINTS):
-        stack = FakeStack(clients_first=clients_first)
-        kill(stack, point, name)
-        done = rotate(stack, name)
-        # At the last step everything is done, so the next run starts another rotation.
-        generation = 3 if point == POINTS - 1 else 2
-        assert stack.exported == stack.written, point
-        assert stack.exported.of(name).accepted == (generation,), point
-        assert done.old_is_void, point
-        assert stack.locked_out == [], point
+def test_a_killed_rotation_is_finished_by_the_same_command() -> None:
+    orders: list[tuple[str, bool]] = [
+        ("clients first", True),
+        ("servers first", False),
+    ]
+    for name in ("app", "replica"):
+        for title, clients_first in orders:
+            with in_case(name, title):
+                for point in range(1, POINTS):
+                    stack = FakeStack(clients_first=clients_first)
+                    kill(stack, point, name)
+                    done = rotate(stack, name)
+                    # At the last step everything is done, so the next run starts another rotation.
+                    generation = 3 if point == POINTS - 1 else 2
+                    assert stack.exported == stack.written, point
+                    assert stack.exported.of(name).accepted == (generation,), point
+                    assert done.old_is_void, point
+                    assert stack.locked_out == [], point
 
 
-@pytest.mark.parametrize("second", [1, 3, 5, 8])
-def test_a_rotation_killed_twice_is_finished_by_the_same_command(second: int) -> None:
-    for first in range(1, POINTS):
-        stack = FakeStack()
-        kill(stack, first, "app")
-        stack.points = 0
-        try:
-            kill(stack, second, "app")
-        except pytest.fail.Exception:
-            # After the first kill only a little was left to do.
-            continue
-        rotate(stack, "app")
-        assert len(stack.exported.of("app").accepted) == 1, first
-        assert stack.exported == stack.written, first
-        assert stack.locked_out == [], first
+def test_a_rotation_killed_twice_is_finished_by_the_same_command() -> None:
+    for second in (1, 3, 5, 8):
+        with in_case(second):
+            for first in range(1, POINTS):
+                stack = FakeStack()
+                kill(stack, first, "app")
+                stack.points = 0
+                try:
+                    kill(stack, second, "app")
+                except pytest.fail.Exception:
+                    # After the first kill only a little was left to do.
+                    continue
+                rotate(stack, "app")
+                assert len(stack.exported.of("app").accepted) == 1, first
+                assert stack.exported == stack.written, first
+                assert stack.locked_out == [], first
 
 
 @promise("a killed rotation resumes at its step, and locks nobody out", control=True)
@@ -168,9 +175,10 @@ def test_unknown_role_is_reported_with_the_existing_roles(name: str, words: str)
     assert words in str(raised.value)
 
 
-@pytest.mark.parametrize("name", REDIS_SERVER_ROLES)
-def test_a_role_of_redis_servers_is_refused_without_replicas(name: str) -> None:
-    assert known_roles([name, "app", name], (*ROLES, *REDIS_SERVER_ROLES)) == (name, "app")
-    with pytest.raises(OpsError, match="only in a stack with replicas of Redis") as raised:
-        known_roles(["app", name], ROLES)
-    assert raised.value.exit_code == Exit.USAGE
+def test_a_role_of_redis_servers_is_refused_without_replicas() -> None:
+    for name in REDIS_SERVER_ROLES:
+        with in_case(name):
+            assert known_roles([name, "app", name], (*ROLES, *REDIS_SERVER_ROLES)) == (name, "app")
+            with pytest.raises(OpsError, match="only in a stack with replicas of Redis") as raised:
+                known_roles(["app", name], ROLES)
+            assert raised.value.exit_code == Exit.USAGE

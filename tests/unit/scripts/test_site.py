@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from scripts.site.links import PAGES, ROOT, rewrite
+from tests.cases import in_case
 
 DOCS = ROOT / "docs"
 
 
-@pytest.mark.parametrize(
-    ("folder", "prefix", "markdown", "rewritten"),
-    [
+def test_a_link_works_on_the_site() -> None:
+    cases: list[tuple[Path, str, str, str]] = [
         (ROOT, "", "[a](docs/cli.md#commands)", "[a](cli.md#commands)"),
         (ROOT, "", "[a](LICENSE)", "`a`"),
         (ROOT, "", "![a](docs/images/report.png)", "![a](images/report.png)"),
@@ -27,10 +25,10 @@ DOCS = ROOT / "docs"
         (DOCS, "", "[a](#here)", "[a](#here)"),
         (DOCS / "adr", "../", "[a](0001-toolchain.md)", "[a](../adr/0001-toolchain.md)"),
         (DOCS / "adr", "../", "[a](../../CONTRIBUTING.md)", "[a](../contributing.md)"),
-    ],
-)
-def test_a_link_works_on_the_site(folder: Path, prefix: str, markdown: str, rewritten: str) -> None:
-    assert rewrite(markdown, folder, prefix=prefix) == rewritten
+    ]
+    for folder, prefix, markdown, rewritten in cases:
+        with in_case(folder, prefix, markdown, rewritten):
+            assert rewrite(markdown, folder, prefix=prefix) == rewritten
 
 
 def test_the_navigation_has_every_page_once() -> None:

@@ -11,6 +11,7 @@ import pytest
 from infra.images import context
 from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
+from tests.cases import in_case
 from tests.promises import promise
 
 
@@ -128,12 +129,14 @@ def test_a_refresh_changes_the_tag_of_an_image(checkout: Checkout) -> None:
 
 
 @promise("the base image is pulled by its digest")
-@pytest.mark.parametrize("image", ["access", "etcd", "monitoring", "patroni", "postgres", "redis"])
-def test_every_image_is_built_from_the_pinned_base_with_current_packages(image: str) -> None:
-    text = (context.IMAGES / image / "Dockerfile").read_text()
-    froms = [line for line in text.splitlines() if line.startswith("FROM")]
-    assert all(line.split()[1] == "${BASE}" for line in froms)
-    final = text[text.rindex("FROM ${BASE}") :]
-    # An ARG after the command would not make the engine run it again.
-    assert final.index("ARG REFRESH") < final.index("RUN ") < final.index("apt-get upgrade")
-    assert context.BASE_REFERENCE.partition("@sha256:")[2].isalnum()
+def test_every_image_is_built_from_the_pinned_base_with_current_packages() -> None:
+    cases: list[str] = ["access", "etcd", "monitoring", "patroni", "postgres", "redis"]
+    for image in cases:
+        with in_case(image):
+            text = (context.IMAGES / image / "Dockerfile").read_text()
+            froms = [line for line in text.splitlines() if line.startswith("FROM")]
+            assert all(line.split()[1] == "${BASE}" for line in froms)
+            final = text[text.rindex("FROM ${BASE}") :]
+            # An ARG after the command would not make the engine run it again.
+            assert final.index("ARG REFRESH") < final.index("RUN ") < final.index("apt-get upgrade")
+            assert context.BASE_REFERENCE.partition("@sha256:")[2].isalnum()

@@ -9,11 +9,11 @@ from infra.docker.redis_members import RedisMember
 from ops.stack import server_roles as module
 from ops.stack.server_roles import postgres_roles, server_roles
 from ops.stack.stack_status import render
+from tests.cases import in_case
 
 
-@pytest.mark.parametrize(
-    ("answers", "roles"),
-    [
+def test_the_primary_names_the_roles_of_its_replicas() -> None:
+    cases: list[tuple[dict[str, str], dict[str, str]]] = [
         (
             {"postgres": "f postgres-2=async postgres-3=sync", "postgres-2": "t", "postgres-3": "t"},
             {"postgres": "primary", "postgres-2": "replica", "postgres-3": "synchronous replica"},
@@ -24,10 +24,10 @@ from ops.stack.stack_status import render
             {"postgres-2": "primary", "postgres-3": "no primary"},
         ),
         ({"postgres": "t", "postgres-2": "t"}, {"postgres": "no primary", "postgres-2": "no primary"}),
-    ],
-)
-def test_the_primary_names_the_roles_of_its_replicas(answers: dict[str, str], roles: dict[str, str]) -> None:
-    assert postgres_roles(answers) == roles
+    ]
+    for answers, roles in cases:
+        with in_case(answers, roles):
+            assert postgres_roles(answers) == roles
 
 
 def redis(monkeypatch: pytest.MonkeyPatch, answers: dict[str, str | None]) -> None:

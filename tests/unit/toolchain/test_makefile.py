@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cases import in_case
 from tests.promises import promise
 
 ROOT = Path(__file__).parents[3]
@@ -27,9 +28,8 @@ def test_make_without_a_target_lists_every_target() -> None:
     assert set(listed) == set(declared.group(1).split())
 
 
-@pytest.mark.parametrize(
-    ("arguments", "command"),
-    [
+def test_a_target_calls_one_command() -> None:
+    cases: list[tuple[list[str], str]] = [
         (["up"], ".venv/bin/groundwork up"),
         (["up", "STACK=staging"], ".venv/bin/groundwork up --stack staging"),
         (["down"], ".venv/bin/groundwork down"),
@@ -40,11 +40,13 @@ def test_make_without_a_target_lists_every_target() -> None:
             ["test", "K=users and not slow"],
             '.venv/bin/python -m pytest tests -p tests.durations -k "users and not slow"',
         ),
-    ],
-)
-def test_a_target_calls_one_command(arguments: list[str], command: str) -> None:
-    lines = [" ".join(line.split()) for line in make(ROOT, "--dry-run", *arguments).stdout.splitlines()]
-    assert lines[-1] == command
+    ]
+    for arguments, command in cases:
+        with in_case(arguments, command):
+            lines = [
+                " ".join(line.split()) for line in make(ROOT, "--dry-run", *arguments).stdout.splitlines()
+            ]
+            assert lines[-1] == command
 
 
 @pytest.fixture

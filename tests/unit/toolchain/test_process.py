@@ -9,6 +9,7 @@ import pytest
 
 from ops.toolchain import process
 from ops.toolchain.process import CommandFailed
+from tests.cases import in_case
 
 
 def test_the_lines_of_standard_output_are_returned() -> None:
@@ -27,21 +28,19 @@ def test_a_failure_contains_the_last_lines() -> None:
     assert failure.value.tail == ("first", "second")
 
 
-@pytest.mark.parametrize(
-    ("script", "last_line"),
-    [
-        ("echo reason >&2; sleep 0.3; echo null; exit 3", "reason"),
-        ("echo null; sleep 0.3; echo reason >&2; exit 3", "reason"),
-        ("echo first; echo second; exit 3", "second"),
-        ("exit 3", "`sh -c exit 3` failed with exit code 3"),
-    ],
-    ids=["stderr before stdout", "stdout before stderr", "only stdout", "no output"],
-)
-def test_the_last_line_of_a_failure_is_that_of_stderr(script: str, last_line: str) -> None:
-    with pytest.raises(CommandFailed) as failure:
-        process.run(["sh", "-c", script])
-    assert failure.value.last_line == last_line
-    assert str(failure.value).endswith(last_line)
+def test_the_last_line_of_a_failure_is_that_of_stderr() -> None:
+    cases: list[tuple[str, str, str]] = [
+        ("stderr before stdout", "echo reason >&2; sleep 0.3; echo null; exit 3", "reason"),
+        ("stdout before stderr", "echo null; sleep 0.3; echo reason >&2; exit 3", "reason"),
+        ("only stdout", "echo first; echo second; exit 3", "second"),
+        ("no output", "exit 3", "`sh -c exit 3` failed with exit code 3"),
+    ]
+    for name, script, last_line in cases:
+        with in_case(name):
+            with pytest.raises(CommandFailed) as failure:
+                process.run(["sh", "-c", script])
+            assert failure.value.last_line == last_line
+            assert str(failure.value).endswith(last_line)
 
 
 def test_a_long_standard_output_does_not_displace_the_errors() -> None:

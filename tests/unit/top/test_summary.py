@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from infra.spec.redis_replication import server_at
 from ops.errors import OpsError
 from ops.top import summary
 from ops.top.sources import AccessReading, PostgresReading, RedisReading
 from ops.top.watch import Pace, Seen, Watch
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.top.snapshots import session
 
@@ -49,17 +48,16 @@ def test_counters_become_rates_and_shares() -> None:
 
 
 @promise("after a restart or a reset, top shows no rate until it has two readings")
-@pytest.mark.parametrize(
-    "change",
-    [
+def test_after_a_restart_or_a_reset_the_rate_is_unknown() -> None:
+    cases: list[dict[str, Any]] = [
         # A restart, with fewer and with more transactions than before, and a reset of a counter alone.
         {"epoch": "b", "xact_commit": 10},
         {"epoch": "b", "xact_commit": 1000},
         {"xact_commit": 10},
-    ],
-)
-def test_after_a_restart_or_a_reset_the_rate_is_unknown(change: dict[str, Any]) -> None:
-    assert postgres({}, change).commits_per_second is None
+    ]
+    for change in cases:
+        with in_case(change):
+            assert postgres({}, change).commits_per_second is None
 
 
 @promise("after a restart or a reset, top shows no rate until it has two readings")

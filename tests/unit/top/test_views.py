@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
-import pytest
 from msgspec import structs
 from rich.console import Console
 from rich.screen import Screen
@@ -16,6 +16,7 @@ from ops.top.frame import Painter, text
 from ops.top.snapshot import Reads, Replica, document
 from ops.top.terminal import keys
 from ops.top.views import CACHE, LOCKS, SERVERS, SESSIONS, STATEMENTS, VIEWS, Display, press, rows_of, servers
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.documentation.pages import ROOT
 from tests.unit.top.snapshots import session, snapshot, statement
@@ -107,9 +108,7 @@ def test_bytes_become_keys() -> None:
     assert keys("ä".encode()) == ["Ã", "¤"]
 
 
-@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
-@pytest.mark.parametrize("size", [(80, 24), (132, 40), (30, 8)])
-def test_a_frame_fills_the_terminal_and_shows_foreign_text_escaped(view: Any, size: tuple[int, int]) -> None:
+def test_a_frame_fills_the_terminal_and_shows_foreign_text_escaped() -> None:
     replicas = (
         Replica(
             name=HOSTILE, address=HOSTILE, state=HOSTILE, is_synchronous=True, lag_bytes=1, lag_seconds=None
@@ -123,18 +122,19 @@ def test_a_frame_fills_the_terminal_and_shows_foreign_text_escaped(view: Any, si
         replicas=replicas,
         expected_replicas=2,
     )
-    width, height = size
-    for display in (
-        Display(1.0, view),
-        replace(Display(1.0, view), shows_details=True),
-        Display(1.0, shows_help=True),
-    ):
-        # As ASCII, every character is one column wide.
-        lines = drawn(display, found, width, height, encoding="ascii")
-        assert len(lines) == height
-        assert {len(line) for line in lines} == {width}
-        shown = "".join(drawn(display, found, width, height))
-        assert not set(shown) & set("\x1b\x07\u202e\u200b\r")
+    for view, (width, height) in product(VIEWS, ((80, 24), (132, 40), (30, 8))):
+        for display in (
+            Display(1.0, view),
+            replace(Display(1.0, view), shows_details=True),
+            Display(1.0, shows_help=True),
+        ):
+            with in_case(display, width, height):
+                # As ASCII, every character is one column wide.
+                lines = drawn(display, found, width, height, encoding="ascii")
+                assert len(lines) == height
+                assert {len(line) for line in lines} == {width}
+                shown = "".join(drawn(display, found, width, height))
+                assert not set(shown) & set("\x1b\x07\u202e\u200b\r")
 
 
 def test_without_replicas_and_access_service_the_frame_says_so() -> None:

@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from tests.cases import in_case
 from tests.promises import promise
 from tests.web_server import QuietHandler, served
 
@@ -63,9 +62,8 @@ def test_environments_that_only_main_may_use_are_accepted() -> None:
 
 
 @promise("a deployment fails if a branch other than main may use its environment")
-@pytest.mark.parametrize(
-    ("environment", "reason"),
-    [
+def test_an_environment_that_is_open_to_others_is_refused() -> None:
+    cases: list[tuple[dict[str, Any] | None, str]] = [
         ({"deployment_branch_policy": None}, "every branch may deploy"),
         (
             {"deployment_branch_policy": {"protected_branches": True, "custom_branch_policies": False}},
@@ -81,17 +79,15 @@ def test_environments_that_only_main_may_use_are_accepted() -> None:
         ),
         ({"deployment_branch_policy": CUSTOM, "allowed": []}, "may deploy: nothing"),
         (None, "does not exist"),
-    ],
-)
-def test_an_environment_that_is_open_to_others_is_refused(
-    environment: dict[str, Any] | None, reason: str
-) -> None:
-    limited = {"deployment_branch_policy": CUSTOM, "allowed": [MAIN]}
-    found = {"prod": limited} | ({} if environment is None else {"staging": environment})
-    done = check(found, "staging", "prod")
-    assert done.returncode == 4
-    assert reason in done.stdout.splitlines()[0]
-    assert "docs/aws-operations.md" in done.stderr
+    ]
+    for environment, reason in cases:
+        with in_case(environment, reason):
+            limited = {"deployment_branch_policy": CUSTOM, "allowed": [MAIN]}
+            found = {"prod": limited} | ({} if environment is None else {"staging": environment})
+            done = check(found, "staging", "prod")
+            assert done.returncode == 4
+            assert reason in done.stdout.splitlines()[0]
+            assert "docs/aws-operations.md" in done.stderr
 
 
 def test_an_api_that_cannot_be_reached_is_an_error() -> None:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from infra.settings.aws import AwsSettings
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.documentation.pages import ROOT
 from tests.unit.documentation.test_pages import declared_targets
@@ -61,35 +62,40 @@ def steps(files: Sequence[Path] = OURS) -> list[tuple[str, dict[str, Any]]]:
     return [(f"{file}:{job}", step) for file, job, content in jobs(files) for step in content["steps"]]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_a_workflow_has_the_expected_triggers(file: Path) -> None:
+def test_a_workflow_has_the_expected_triggers() -> None:
     """`pull_request_target` and `workflow_run` would give a pull request's code the repository's permissions."""
-    assert set(read(file)["on"]) == EVENTS[file.name]
+    for file in FILES:
+        with in_case(file):
+            assert set(read(file)["on"]) == EVENTS[file.name]
 
 
 @promise("a job that runs a pull request's code has no write permission")
-@pytest.mark.parametrize("file", OURS, ids=lambda file: file.name)
-def test_a_job_has_exactly_these_permissions_and_a_workflow_none(file: Path) -> None:
-    content = read(file)
-    assert content["permissions"] == {}
-    for name, job in content["jobs"].items():
-        assert job["permissions"] == PERMISSIONS[file.name, name]
+def test_a_job_has_exactly_these_permissions_and_a_workflow_none() -> None:
+    for file in OURS:
+        with in_case(file):
+            content = read(file)
+            assert content["permissions"] == {}
+            for name, job in content["jobs"].items():
+                assert job["permissions"] == PERMISSIONS[file.name, name]
 
 
 def test_the_tests_may_only_read() -> None:
     assert read(ROOT / ".github" / "workflows" / "ci.yml")["permissions"] == {"contents": "read"}
 
 
-@pytest.mark.parametrize(("where", "step"), [(w, s) for w, s in steps(FILES) if "uses" in s])
-def test_an_action_is_pinned_by_its_commit(where: str, step: dict[str, Any]) -> None:
-    assert PINNED.fullmatch(step["uses"]), where
+def test_an_action_is_pinned_by_its_commit() -> None:
+    cases: list[tuple[str, dict[str, Any]]] = [(w, s) for w, s in steps(FILES) if "uses" in s]
+    for where, step in cases:
+        with in_case(where, step):
+            assert PINNED.fullmatch(step["uses"]), where
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_a_pinned_action_has_its_version_in_a_comment(file: Path) -> None:
-    for line in file.read_text().splitlines():
-        if "uses:" in line:
-            assert re.search(r"@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
+def test_a_pinned_action_has_its_version_in_a_comment() -> None:
+    for file in FILES:
+        with in_case(file):
+            for line in file.read_text().splitlines():
+                if "uses:" in line:
+                    assert re.search(r"@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
 
 
 def test_an_action_has_one_commit_everywhere() -> None:
@@ -101,24 +107,29 @@ def test_an_action_has_one_commit_everywhere() -> None:
     assert {action: commits for action, commits in pins.items() if len(commits) > 1} == {}
 
 
-@pytest.mark.parametrize(("where", "step"), [(w, s) for w, s in steps() if "run" in s])
-def test_every_command_is_an_existing_make_target(where: str, step: dict[str, Any]) -> None:
+def test_every_command_is_an_existing_make_target() -> None:
     """So people can run the same commands, and no expression is inserted into a shell script."""
-    command = re.fullmatch(r"make ([a-z-]+)", step["run"])
-    assert command is not None, where
-    assert command[1] in declared_targets()
+    cases: list[tuple[str, dict[str, Any]]] = [(w, s) for w, s in steps() if "run" in s]
+    for where, step in cases:
+        with in_case(where, step):
+            command = re.fullmatch(r"make ([a-z-]+)", step["run"])
+            assert command is not None, where
+            assert command[1] in declared_targets()
 
 
-@pytest.mark.parametrize(
-    ("where", "step"), [(w, s) for w, s in steps(FILES) if "checkout" in s.get("uses", "")]
-)
-def test_a_checkout_stores_no_token(where: str, step: dict[str, Any]) -> None:
-    assert step["with"]["persist-credentials"] is False, where
+def test_a_checkout_stores_no_token() -> None:
+    cases: list[tuple[str, dict[str, Any]]] = [
+        (w, s) for w, s in steps(FILES) if "checkout" in s.get("uses", "")
+    ]
+    for where, step in cases:
+        with in_case(where, step):
+            assert step["with"]["persist-credentials"] is False, where
 
 
-@pytest.mark.parametrize(("file", "name", "job"), list(jobs()))
-def test_every_job_has_a_time_limit(file: str, name: str, job: dict[str, Any]) -> None:
-    assert job["timeout-minutes"] <= 120
+def test_every_job_has_a_time_limit() -> None:
+    for file, name, job in list(jobs()):
+        with in_case(file, name, job):
+            assert job["timeout-minutes"] <= 120
 
 
 def test_there_is_no_report_for_forks_and_no_other_job_without_it() -> None:
@@ -164,12 +175,13 @@ def test_a_job_with_an_environment_is_skipped_for_every_ref_but_main() -> None:
     assert all("github.ref == 'refs/heads/main'" in condition for condition in conditions)
 
 
-@pytest.mark.parametrize("name", ["staging", "prod", "drift"])
-def test_nothing_is_deployed_without_a_configured_environment(name: str) -> None:
-    job = read(ROOT / ".github" / "workflows" / "deploy.yml")["jobs"][name]
-    assert job["if"].endswith(f" && {CONFIGURED}")
-    nightly = job["if"].startswith("github.event_name == 'schedule'")
-    assert nightly == (name == "drift")
+def test_nothing_is_deployed_without_a_configured_environment() -> None:
+    for name in ("staging", "prod", "drift"):
+        with in_case(name):
+            job = read(ROOT / ".github" / "workflows" / "deploy.yml")["jobs"][name]
+            assert job["if"].endswith(f" && {CONFIGURED}")
+            nightly = job["if"].startswith("github.event_name == 'schedule'")
+            assert nightly == (name == "drift")
 
 
 def test_a_pull_request_has_its_own_role() -> None:
@@ -217,9 +229,10 @@ def test_credentials_last_as_long_as_their_job() -> None:
     assert checked == 4
 
 
-@pytest.mark.parametrize("file", OURS, ids=lambda file: file.name)
-def test_no_repository_secret_is_used(file: Path) -> None:
-    assert "secrets." not in file.read_text()
+def test_no_repository_secret_is_used() -> None:
+    for file in OURS:
+        with in_case(file):
+            assert "secrets." not in file.read_text()
 
 
 def test_actionlint_finds_nothing() -> None:

@@ -11,6 +11,7 @@ from infra import outputs
 from infra.spec import alarms
 from infra.spec.errors import InfraError, SettingError
 from tests.aws_outputs import ACCOUNT
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.infra.aws.program import TYPES, document, one, run_aws_program
 from tests.unit.infra.program import CANARY, Program
@@ -82,24 +83,25 @@ def test_thresholds_follow_the_settings(program: Program) -> None:
     assert found["access-tasks"].inputs["treatMissingData"] == "breaching"
 
 
-@pytest.mark.parametrize(
-    ("instance_class", "node_type", "with_credits"),
-    [
+def test_only_burstable_classes_have_an_alarm_on_cpu_credits() -> None:
+    cases: list[tuple[str, str, set[str]]] = [
         ("db.t4g.medium", "cache.r7g.large", {"postgres-primary-cpu-credits"}),
         ("db.m7g.large", "cache.t3.small", {"redis-001-cpu-credits"}),
         ("db.r7g.large", "cache.m7g.large", set()),
-    ],
-)
-def test_only_burstable_classes_have_an_alarm_on_cpu_credits(
-    instance_class: str, node_type: str, with_credits: set[str]
-) -> None:
-    found = [
-        *alarms.postgres_alarms(
-            primary="p", replicas=(), instance_class=instance_class, storage_bytes=1, max_connections=1
-        ),
-        *alarms.redis_alarms(nodes=["p-001"], node_type=node_type),
     ]
-    assert {a.name for a in found if a.metric == "CPUCreditBalance"} == with_credits
+    for instance_class, node_type, with_credits in cases:
+        with in_case(instance_class, node_type, with_credits):
+            found = [
+                *alarms.postgres_alarms(
+                    primary="p",
+                    replicas=(),
+                    instance_class=instance_class,
+                    storage_bytes=1,
+                    max_connections=1,
+                ),
+                *alarms.redis_alarms(nodes=["p-001"], node_type=node_type),
+            ]
+            assert {a.name for a in found if a.metric == "CPUCreditBalance"} == with_credits
 
 
 def test_an_alarm_has_as_many_periods_as_its_time(program: Program) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network
 
-import pytest
-
 from infra.settings import StackSettings
 from infra.spec import aws_sizes, rds, vpc
+from tests.cases import in_case
 from tests.unit.infra.test_settings import AWS_STACK
 
 
@@ -19,18 +18,23 @@ def test_subnets_do_not_overlap_and_do_not_move_when_a_zone_is_added() -> None:
     assert not any(a.overlaps(b) for a in networks for b in networks if a is not b)
 
 
-@pytest.mark.parametrize("zones", [2, 3, 4])
-def test_the_smallest_accepted_vpc_has_subnets_of_32_addresses(zones: int) -> None:
-    cidr = f"10.60.0.0/{vpc.longest_prefix(zones)}"
-    assert {IPv4Network(subnet).num_addresses for subnet in vpc.divide(cidr, zones).private} == {32}
+def test_the_smallest_accepted_vpc_has_subnets_of_32_addresses() -> None:
+    for zones in (2, 3, 4):
+        with in_case(zones):
+            cidr = f"10.60.0.0/{vpc.longest_prefix(zones)}"
+            assert {IPv4Network(subnet).num_addresses for subnet in vpc.divide(cidr, zones).private} == {32}
 
 
-@pytest.mark.parametrize(
-    ("instance_class", "connections"),
-    [("db.t4g.micro", 112), ("db.t4g.medium", 450), ("db.r7g.large", 1802), ("db.r7g.16xlarge", 5000)],
-)
-def test_the_connection_limit_of_a_class_follows_its_memory(instance_class: str, connections: int) -> None:
-    assert aws_sizes.most_connections(instance_class) == connections
+def test_the_connection_limit_of_a_class_follows_its_memory() -> None:
+    cases: list[tuple[str, int]] = [
+        ("db.t4g.micro", 112),
+        ("db.t4g.medium", 450),
+        ("db.r7g.large", 1802),
+        ("db.r7g.16xlarge", 5000),
+    ]
+    for instance_class, connections in cases:
+        with in_case(instance_class, connections):
+            assert aws_sizes.most_connections(instance_class) == connections
 
 
 def test_rds_gets_the_containers_parameters_in_its_own_units() -> None:
@@ -45,9 +49,8 @@ def test_rds_gets_the_containers_parameters_in_its_own_units() -> None:
     assert not values.keys() & rds.OWN_OF_RDS
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "rendered"),
-    [
+def test_rds_gets_a_settings_parameter_in_its_own_form() -> None:
+    cases: list[tuple[str, str, str]] = [
         ("temp_buffers", "16MB", "2048"),
         ("min_wal_size", "1 GB", "1024"),
         ("lock_timeout", "2s", "2000"),
@@ -66,8 +69,8 @@ def test_rds_gets_the_containers_parameters_in_its_own_units() -> None:
         ("syslog_ident", "no", "no"),
         ("log_statement", "all", "all"),
         ("random_page_cost", "1.1", "1.1"),
-    ],
-)
-def test_rds_gets_a_settings_parameter_in_its_own_form(name: str, value: str, rendered: str) -> None:
-    assert StackSettings.parse(AWS_STACK | {"postgresParameters": {name: value}})
-    assert rds.parameters(4 * 1024**3, 100, {name: value})[name] == rendered
+    ]
+    for name, value, rendered in cases:
+        with in_case(name, value, rendered):
+            assert StackSettings.parse(AWS_STACK | {"postgresParameters": {name: value}})
+            assert rds.parameters(4 * 1024**3, 100, {name: value})[name] == rendered

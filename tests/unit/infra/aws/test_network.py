@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from ipaddress import IPv4Network
 
-import pytest
-
 from infra.aws.endpoints import SERVICES
 from infra.spec import rds
 from tests.aws_outputs import ACCOUNT
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.infra.aws.program import TYPES, document, one
 from tests.unit.infra.program import Program, all_texts
@@ -56,20 +55,23 @@ def test_no_group_has_inline_rules(program: Program) -> None:
 @promise(
     "on AWS there is no route to the internet, and only the application's security group reaches the servers"
 )
-@pytest.mark.parametrize(
-    ("group", "port"), [("postgres", rds.PORT), ("redis", 6379), ("access", 8080), ("endpoints", 443)]
-)
-def test_a_group_allows_only_the_applications_group_on_one_port(
-    program: Program, group: str, port: int
-) -> None:
-    rules = [
-        r.inputs
-        for r in program.of_type(TYPES["ingress"]).values()
-        if r.inputs["securityGroupId"] == f"{group}-id"
+def test_a_group_allows_only_the_applications_group_on_one_port(program: Program) -> None:
+    cases: list[tuple[str, int]] = [
+        ("postgres", rds.PORT),
+        ("redis", 6379),
+        ("access", 8080),
+        ("endpoints", 443),
     ]
-    assert [(r["referencedSecurityGroupId"], r["fromPort"], r["toPort"], r["ipProtocol"]) for r in rules] == [
-        ("application-id", port, port, "tcp")
-    ]
+    for group, port in cases:
+        with in_case(group, port):
+            rules = [
+                r.inputs
+                for r in program.of_type(TYPES["ingress"]).values()
+                if r.inputs["securityGroupId"] == f"{group}-id"
+            ]
+            assert [
+                (r["referencedSecurityGroupId"], r["fromPort"], r["toPort"], r["ipProtocol"]) for r in rules
+            ] == [("application-id", port, port, "tcp")]
 
 
 def test_the_applications_group_allows_no_ingress(program: Program) -> None:

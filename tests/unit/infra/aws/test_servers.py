@@ -11,6 +11,7 @@ import pytest
 from infra import outputs
 from infra.spec import elasticache, rds, rds_defaults, redis_acl, redis_replication
 from tests.aws_outputs import ACCOUNT, REGION
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.infra.aws.program import BACKUP_KEY, TYPES, document, one, run_aws_program
 from tests.unit.infra.program import CANARY, Program, plain_texts
@@ -71,9 +72,8 @@ def test_an_instance_and_its_replica_have_a_control(
     assert instance[control] == value
 
 
-@pytest.mark.parametrize(
-    ("control", "value"),
-    [
+def test_the_primary_has_a_control(program: Program) -> None:
+    cases: list[tuple[str, object]] = [
         ("engine", "postgres"),
         ("engineVersion", "15"),
         ("multiAz", True),
@@ -88,10 +88,10 @@ def test_an_instance_and_its_replica_have_a_control(
         ("dbSubnetGroupName", "groundwork-unit"),
         ("applyImmediately", False),
         ("allowMajorVersionUpgrade", False),
-    ],
-)
-def test_the_primary_has_a_control(program: Program, control: str, value: object) -> None:
-    assert one(program, "instance", "postgres")[control] == value
+    ]
+    for control, value in cases:
+        with in_case(control, value):
+            assert one(program, "instance", "postgres")[control] == value
 
 
 def test_rds_stores_the_administrators_password(existing_vpc: Program) -> None:
@@ -167,9 +167,8 @@ def returned(name: str, value: str, method: str) -> str:
 
 
 @promise("no parameter is sent that AWS returns in another form")
-@pytest.mark.parametrize(
-    ("more", "name"),
-    [
+def test_a_parameter_of_postgres_is_returned_as_it_is_sent() -> None:
+    cases: list[tuple[dict[str, str], str]] = [
         ({}, "rds.force_ssl"),
         ({"work_mem": "4MB"}, "work_mem"),
         ({"autovacuum": "on"}, "autovacuum"),
@@ -177,13 +176,16 @@ def returned(name: str, value: str, method: str) -> str:
         ({"log_statement": "none"}, "log_statement"),
         ({"synchronous_commit": "on"}, "synchronous_commit"),
         ({"jit": "yes"}, "jit"),
-    ],
-)
-def test_a_parameter_of_postgres_is_returned_as_it_is_sent(more: dict[str, str], name: str) -> None:
-    sent = {key: (value, rds.apply_method(key, value)) for key, value in rds.parameters(1, 100, more).items()}
-    assert sent[name][1] == "pending-reboot"
-    for key, (value, method) in sent.items():
-        assert returned(key, value, method) == method, key
+    ]
+    for more, name in cases:
+        with in_case(more, name):
+            sent = {
+                key: (value, rds.apply_method(key, value))
+                for key, value in rds.parameters(1, 100, more).items()
+            }
+            assert sent[name][1] == "pending-reboot"
+            for key, (value, method) in sent.items():
+                assert returned(key, value, method) == method, key
 
 
 @promise("no parameter is sent that AWS returns in another form", control=True)
@@ -193,30 +195,26 @@ def test_a_default_that_is_sent_as_immediate_is_returned_in_another_way() -> Non
 
 
 @promise("no parameter is sent that AWS returns in another form")
-@pytest.mark.parametrize(
-    ("engine", "policy", "percent", "missing"),
-    [
+def test_a_parameter_of_redis_that_equals_the_default_is_not_sent() -> None:
+    cases: list[tuple[str, str, int, set[str]]] = [
         ("redis-7.1", "allkeys-lfu", 30, set()),
         ("redis-7.1", "allkeys-lfu", 25, {"reserved-memory-percent"}),
         ("redis-7.1", "volatile-lru", 25, {"reserved-memory-percent", "maxmemory-policy"}),
         ("valkey-7.2", "allkeys-lfu", 30, set()),
         # Without the parameters that ElastiCache's family valkey8 does not have.
         ("valkey-8.2", "allkeys-lfu", 30, {"lazyfree-lazy-eviction", "lazyfree-lazy-expire"}),
-    ],
-)
-def test_a_parameter_of_redis_that_equals_the_default_is_not_sent(
-    engine: str, policy: str, percent: int, missing: set[str]
-) -> None:
-    every = {"maxmemory-policy", "reserved-memory-percent", "lazyfree-lazy-eviction", "lazyfree-lazy-expire",
-             "tcp-keepalive"}  # fmt: skip
-    of_family = elasticache.ENGINES[engine]
-    sent = elasticache.parameters(of_family, eviction_policy=policy, reserved_percent=percent)
-    assert every - set(sent) == missing
+    ]
+    for engine, policy, percent, missing in cases:
+        with in_case(engine, policy, percent, missing):
+            every = {"maxmemory-policy", "reserved-memory-percent", "lazyfree-lazy-eviction", "lazyfree-lazy-expire",
+                     "tcp-keepalive"}  # fmt: skip
+            of_family = elasticache.ENGINES[engine]
+            sent = elasticache.parameters(of_family, eviction_policy=policy, reserved_percent=percent)
+            assert every - set(sent) == missing
 
 
-@pytest.mark.parametrize(
-    ("control", "value"),
-    [
+def test_the_replication_group_has_a_control(program: Program) -> None:
+    cases: list[tuple[str, object]] = [
         ("engine", "redis"),
         ("engineVersion", "7.1"),
         ("automaticFailoverEnabled", True),
@@ -233,10 +231,10 @@ def test_a_parameter_of_redis_that_equals_the_default_is_not_sent(
         ("securityGroupIds", ["redis-id"]),
         ("parameterGroupName", "groundwork-unit-redis7"),
         ("notificationTopicArn", "arn:aws:sns:eu-central-1:123456789012:cache-events"),
-    ],
-)
-def test_the_replication_group_has_a_control(program: Program, control: str, value: object) -> None:
-    assert one(program, "replication group")[control] == value
+    ]
+    for control, value in cases:
+        with in_case(control, value):
+            assert one(program, "replication group")[control] == value
 
 
 @promise(
@@ -334,24 +332,23 @@ def test_the_default_user_is_off(program: Program) -> None:
     assert "+" not in user["accessString"]
 
 
-@pytest.mark.parametrize("user", redis_acl.USERS, ids=lambda user: user.name)
-def test_a_user_has_the_rules_of_the_acl_file_and_logs_in_with_iam(
-    program: Program, user: redis_acl.RedisUser
-) -> None:
-    inputs = one(program, "user", f"redis-{user.name}")
-    assert inputs["authenticationMode"] == {"type": "iam"}
-    # IAM requires that both are equal.
-    assert inputs["userId"] == inputs["userName"] == f"groundwork-unit-{user.name}"
-    local, here = user.access_string().split(), inputs["accessString"].split()
-    assert here[0] == "on"
-    assert "resetkeys" not in here
-    kept_by_aws = set(local) - set(here) - {"resetkeys"}
-    # A subcommand of an allowed command is left out.
-    kept_by_aws -= {rule for rule in kept_by_aws if rule.partition("|")[0] in here}
-    assert kept_by_aws <= {"+acl|load", "+config|get"}
-    assert set(here[1:]) <= set(local)
-    if user.name == "app":
-        assert not kept_by_aws
+def test_a_user_has_the_rules_of_the_acl_file_and_logs_in_with_iam(program: Program) -> None:
+    for user in redis_acl.USERS:
+        with in_case(user):
+            inputs = one(program, "user", f"redis-{user.name}")
+            assert inputs["authenticationMode"] == {"type": "iam"}
+            # IAM requires that both are equal.
+            assert inputs["userId"] == inputs["userName"] == f"groundwork-unit-{user.name}"
+            local, here = user.access_string().split(), inputs["accessString"].split()
+            assert here[0] == "on"
+            assert "resetkeys" not in here
+            kept_by_aws = set(local) - set(here) - {"resetkeys"}
+            # A subcommand of an allowed command is left out.
+            kept_by_aws -= {rule for rule in kept_by_aws if rule.partition("|")[0] in here}
+            assert kept_by_aws <= {"+acl|load", "+config|get"}
+            assert set(here[1:]) <= set(local)
+            if user.name == "app":
+                assert not kept_by_aws
 
 
 def test_the_user_group_contains_every_user(program: Program) -> None:
@@ -360,16 +357,18 @@ def test_the_user_group_contains_every_user(program: Program) -> None:
 
 
 @promise("on AWS the settings protect every resource that holds data")
-@pytest.mark.parametrize(("kind", "name"), sorted(STATEFUL))
-def test_resources_with_data_are_protected(program: Program, kind: str, name: str) -> None:
-    assert program.of_type(TYPES[kind])[name].protect is True
+def test_resources_with_data_are_protected(program: Program) -> None:
+    for kind, name in sorted(STATEFUL):
+        with in_case(kind, name):
+            assert program.of_type(TYPES[kind])[name].protect is True
 
 
-@pytest.mark.parametrize(("kind", "name"), sorted(STATEFUL - {("instance", "postgres-replica-1")}))
-def test_the_protection_can_be_turned_off(unprotected: Program, kind: str, name: str) -> None:
-    assert unprotected.of_type(TYPES[kind])[name].protect is False
-    if kind == "instance":
-        assert unprotected.of_type(TYPES[kind])[name].inputs["deletionProtection"] is False
+def test_the_protection_can_be_turned_off(unprotected: Program) -> None:
+    for kind, name in sorted(STATEFUL - {("instance", "postgres-replica-1")}):
+        with in_case(kind, name):
+            assert unprotected.of_type(TYPES[kind])[name].protect is False
+            if kind == "instance":
+                assert unprotected.of_type(TYPES[kind])[name].inputs["deletionProtection"] is False
 
 
 @promise("on AWS the settings protect every resource that holds data", control=True)
@@ -379,17 +378,18 @@ def test_nothing_else_is_protected(program: Program) -> None:
     assert found == STATEFUL
 
 
-@pytest.mark.parametrize("name", ["postgres", "redis", "operations"])
-def test_a_key_is_rotated_and_allows_services_for_this_account_only(program: Program, name: str) -> None:
-    key = one(program, "key", name)
-    assert key["enableKeyRotation"] is True
-    assert key["deletionWindowInDays"] == 30
-    for statement in document(key["policy"]):
-        assert statement["Principal"] != "*"
-        if "Service" in statement["Principal"]:
-            assert "123456789012" in str(statement["Condition"])
-        else:
-            assert statement["Principal"] == {"AWS": "arn:aws:iam::123456789012:root"}
+def test_a_key_is_rotated_and_allows_services_for_this_account_only(program: Program) -> None:
+    for name in ("postgres", "redis", "operations"):
+        with in_case(name):
+            key = one(program, "key", name)
+            assert key["enableKeyRotation"] is True
+            assert key["deletionWindowInDays"] == 30
+            for statement in document(key["policy"]):
+                assert statement["Principal"] != "*"
+                if "Service" in statement["Principal"]:
+                    assert "123456789012" in str(statement["Condition"])
+                else:
+                    assert statement["Principal"] == {"AWS": "arn:aws:iam::123456789012:root"}
 
 
 def test_no_input_contains_a_secret_in_plain_text(program: Program) -> None:

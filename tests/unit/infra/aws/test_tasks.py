@@ -19,6 +19,7 @@ from infra.spec.errors import InfraError
 from infra.spec.roles import LOGINS
 from ops.commands.bootstrap import bootstrap
 from ops.errors import Exit, OpsError
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.infra.aws.program import PUSHED, TYPES, document, one, run_aws_program
 from tests.unit.infra.program import Program, all_texts
@@ -37,22 +38,24 @@ def environment(program: Program, task: str) -> dict[str, str]:
 
 
 @promise("on AWS a container is hardened, and an image is named by digest")
-@pytest.mark.parametrize("task", TASKS)
-def test_a_container_is_hardened(program: Program, task: str) -> None:
-    found = container(program, task)
-    assert found["readonlyRootFilesystem"] is True
-    assert found["user"] == "10030:10030"
-    assert found["linuxParameters"]["capabilities"] == {"drop": ["ALL"]}
-    assert not found.get("privileged")
-    assert "secrets" not in found
+def test_a_container_is_hardened(program: Program) -> None:
+    for task in TASKS:
+        with in_case(task):
+            found = container(program, task)
+            assert found["readonlyRootFilesystem"] is True
+            assert found["user"] == "10030:10030"
+            assert found["linuxParameters"]["capabilities"] == {"drop": ["ALL"]}
+            assert not found.get("privileged")
+            assert "secrets" not in found
 
 
 @promise("on AWS a container is hardened, and an image is named by digest")
-@pytest.mark.parametrize("task", TASKS)
-def test_an_image_is_named_by_digest(program: Program, existing_vpc: Program, task: str) -> None:
-    assert "@sha256:" in container(program, task)["image"]
-    assert container(existing_vpc, task)["image"].endswith(f"/built@sha256:{'1' * 64}")
-    assert not existing_vpc.of_type(TYPES["repository"])
+def test_an_image_is_named_by_digest(program: Program, existing_vpc: Program) -> None:
+    for task in TASKS:
+        with in_case(task):
+            assert "@sha256:" in container(program, task)["image"]
+            assert container(existing_vpc, task)["image"].endswith(f"/built@sha256:{'1' * 64}")
+            assert not existing_vpc.of_type(TYPES["repository"])
 
 
 @promise("ECR keeps the newest thirty images of a stack")
@@ -68,23 +71,25 @@ def test_old_images_expire(program: Program, existing_vpc: Program) -> None:
 
 
 @promise("on AWS connection strings contain no password")
-@pytest.mark.parametrize("task", TASKS)
-def test_connection_strings_contain_no_password_and_logins_use_tokens(program: Program, task: str) -> None:
-    found = environment(program, task)
-    assert found["GROUNDWORK_DATABASE_LOGIN"] == "iam"
-    for name in ("DATABASE_URL", "REDIS_URL"):
-        if name in found:
-            assert ":" not in found[name].partition("://")[2].partition("@")[0]
-    assert not [name for name in found if "PASSWORD" in name or "TOKEN" in name]
+def test_connection_strings_contain_no_password_and_logins_use_tokens(program: Program) -> None:
+    for task in TASKS:
+        with in_case(task):
+            found = environment(program, task)
+            assert found["GROUNDWORK_DATABASE_LOGIN"] == "iam"
+            for name in ("DATABASE_URL", "REDIS_URL"):
+                if name in found:
+                    assert ":" not in found[name].partition("://")[2].partition("@")[0]
+            assert not [name for name in found if "PASSWORD" in name or "TOKEN" in name]
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_a_task_writes_its_log_to_the_stacks_log_group(program: Program, task: str) -> None:
-    options = container(program, task)["logConfiguration"]["options"]
-    assert options["awslogs-group"] == f"/groundwork/unit/{task}"
-    assert options["awslogs-group"] in {
-        r.inputs["name"] for r in program.of_type(TYPES["log group"]).values()
-    }
+def test_a_task_writes_its_log_to_the_stacks_log_group(program: Program) -> None:
+    for task in TASKS:
+        with in_case(task):
+            options = container(program, task)["logConfiguration"]["options"]
+            assert options["awslogs-group"] == f"/groundwork/unit/{task}"
+            assert options["awslogs-group"] in {
+                r.inputs["name"] for r in program.of_type(TYPES["log group"]).values()
+            }
 
 
 def test_the_access_tasks_health_check_requests_readyz(program: Program) -> None:
@@ -186,24 +191,28 @@ def test_each_task_has_its_own_role_with_the_needed_permissions(program: Program
 
 
 @promise("on AWS no policy allows everything, and each login policy is for one role")
-@pytest.mark.parametrize("role", outputs.ROLES)
-def test_a_login_policy_allows_one_role_on_this_stacks_servers(program: Program, role: str) -> None:
-    login, user = outputs.ROLES[role]
-    found = {s["Action"]: s["Resource"] for s in document(one(program, "policy", f"login-{role}")["policy"])}
-    names = [each.name for each in LOGINS[login]] if login else []
-    assert found.get("rds-db:connect", []) == [
-        f"arn:aws:rds-db:eu-central-1:123456789012:dbuser:{instance}/{name}"
-        for instance in ("db-POSTGRES", "db-POSTGRES-REPLICA-1")
-        for name in names
-    ]
-    assert found.get("elasticache:Connect", []) == (
-        [
-            "arn:aws:elasticache:eu-central-1:123456789012:replicationgroup:groundwork-unit",
-            f"arn:aws:elasticache:eu-central-1:123456789012:user:groundwork-unit-{user}",
-        ]
-        if user
-        else []
-    )
+def test_a_login_policy_allows_one_role_on_this_stacks_servers(program: Program) -> None:
+    for role in outputs.ROLES:
+        with in_case(role):
+            login, user = outputs.ROLES[role]
+            found = {
+                s["Action"]: s["Resource"]
+                for s in document(one(program, "policy", f"login-{role}")["policy"])
+            }
+            names = [each.name for each in LOGINS[login]] if login else []
+            assert found.get("rds-db:connect", []) == [
+                f"arn:aws:rds-db:eu-central-1:123456789012:dbuser:{instance}/{name}"
+                for instance in ("db-POSTGRES", "db-POSTGRES-REPLICA-1")
+                for name in names
+            ]
+            assert found.get("elasticache:Connect", []) == (
+                [
+                    "arn:aws:elasticache:eu-central-1:123456789012:replicationgroup:groundwork-unit",
+                    f"arn:aws:elasticache:eu-central-1:123456789012:user:groundwork-unit-{user}",
+                ]
+                if user
+                else []
+            )
 
 
 def test_only_the_bootstrap_task_may_read_the_administrators_secret(

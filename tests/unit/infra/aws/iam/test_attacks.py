@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.infra.aws.iam.evaluator import REGION, Request, Statement, Unsupported, allowed, load
 from tests.unit.infra.aws.iam.identities import (
@@ -235,44 +236,44 @@ AS_ROLE = {
 
 
 @promise("the deploying identity may do what the program needs, and only with resources of its own stack")
-@pytest.mark.parametrize("attack", AS_DEPLOY)
-def test_the_deploy_role_cannot(attack: str) -> None:
-    assert not allowed(AS_DEPLOY[attack], load(*DEPLOY))
+def test_the_deploy_role_cannot() -> None:
+    for attack in AS_DEPLOY:
+        with in_case(attack):
+            assert not allowed(AS_DEPLOY[attack], load(*DEPLOY))
 
 
 @promise("the deploying identity may do what the program needs, and only with resources of its own stack")
-@pytest.mark.parametrize("attack", AS_PREVIEW)
-def test_the_preview_role_cannot(attack: str) -> None:
-    assert not allowed(AS_PREVIEW[attack], load(*PREVIEW))
+def test_the_preview_role_cannot() -> None:
+    for attack in AS_PREVIEW:
+        with in_case(attack):
+            assert not allowed(AS_PREVIEW[attack], load(*PREVIEW))
 
 
 @promise("the deploying identity may do what the program needs, and only with resources of its own stack")
-@pytest.mark.parametrize("attack", AS_SET_UP)
-def test_the_identity_of_the_first_up_cannot(attack: str) -> None:
-    assert not allowed(AS_SET_UP[attack], load(*SET_UP))
+def test_the_identity_of_the_first_up_cannot() -> None:
+    for attack in AS_SET_UP:
+        with in_case(attack):
+            assert not allowed(AS_SET_UP[attack], load(*SET_UP))
 
 
 @promise("the deploying identity may do what the program needs, and only with resources of its own stack")
-@pytest.mark.parametrize(
-    "request_",
-    [
+def test_its_own_limits_are_denied_even_if_another_policy_allows_everything() -> None:
+    cases: list[Request] = [
         AS_DEPLOY["remove the boundary"],
         AS_DEPLOY["change the boundary"],
         AS_DEPLOY["change its own policy"],
         AS_DEPLOY["attach a policy to itself"],
         AS_DEPLOY["trust another identity provider"],
         AS_DEPLOY["delete the state's key"],
-    ],
-    ids=lambda request: request.action,
-)
-def test_its_own_limits_are_denied_even_if_another_policy_allows_everything(request_: Request) -> None:
-    assert not allowed(request_, [*load(*DEPLOY), *EVERYTHING])
+    ]
+    for request_ in cases:
+        with in_case(request_):
+            assert not allowed(request_, [*load(*DEPLOY), *EVERYTHING])
 
 
 @promise("the deploying identity may do what the program needs, and only with resources of its own stack")
-@pytest.mark.parametrize(
-    ("action", "resource"),
-    [
+def test_in_an_existing_vpc_the_deploy_role_cannot() -> None:
+    cases: list[tuple[str, str]] = [
         ("ec2:CreateSecurityGroup", "vpc/vpc-9"),
         ("ec2:CreateVpcEndpoint", "vpc/vpc-9"),
         ("ec2:CreateVpcEndpoint", "subnet/subnet-9"),
@@ -280,17 +281,18 @@ def test_its_own_limits_are_denied_even_if_another_policy_allows_everything(requ
         ("ec2:DeleteSubnet", "subnet/subnet-00000001"),
         ("ec2:DeleteVpc", "vpc/vpc-0123456789abcdef0"),
         ("ec2:CreateTags", "vpc/vpc-0123456789abcdef0"),
-    ],
-)
-def test_in_an_existing_vpc_the_deploy_role_cannot(action: str, resource: str) -> None:
-    assert not allowed(on(action, resource, NEW), load(*DEPLOY, *EXISTING_VPC))
+    ]
+    for action, resource in cases:
+        with in_case(action, resource):
+            assert not allowed(on(action, resource, NEW), load(*DEPLOY, *EXISTING_VPC))
 
 
 @promise("the deploying identity may do what the program needs, and only with resources of its own stack")
-@pytest.mark.parametrize("attack", AS_ROLE)
-def test_a_role_that_the_deploy_role_made_cannot(attack: str) -> None:
-    assert allowed(AS_ROLE[attack], EVERYTHING)
-    assert not allowed(AS_ROLE[attack], EVERYTHING, boundary=load("boundary.json"))
+def test_a_role_that_the_deploy_role_made_cannot() -> None:
+    for attack in AS_ROLE:
+        with in_case(attack):
+            assert allowed(AS_ROLE[attack], EVERYTHING)
+            assert not allowed(AS_ROLE[attack], EVERYTHING, boundary=load("boundary.json"))
 
 
 # Statements of an earlier version of these policies.
@@ -338,51 +340,50 @@ BEFORE: list[Statement] = [
     "the deploying identity may do what the program needs, and only with resources of its own stack",
     control=True,
 )
-@pytest.mark.parametrize(
-    "steps",
-    [
-        [
-            AS_DEPLOY["tag a role of the account as ours"],
-            AS_DEPLOY["write a policy into a role of the account"],
-        ],
-        [AS_DEPLOY["tag a key of the account as ours"], on("kms:PutKeyPolicy", "key/alien", OURS)],
-        [
-            AS_DEPLOY["create a role without a boundary"],
-            on("iam:AttachRolePolicy", ROLE, OURS | {"iam:PolicyARN": ADMIN}),
-            on("iam:PassRole", ROLE, ECS),
-        ],
-        [AS_DEPLOY["pass an administrator's role to a task"]],
-        [AS_DEPLOY["delete a VPC of the account"]],
-        [AS_DEPLOY["rewrite the company's public DNS"]],
-    ],
-    ids=[
-        "adopt a role",
-        "adopt a key",
-        "make an administrator",
-        "pass a role",
-        "delete a network",
-        "change DNS",
-    ],
-)
-def test_the_earlier_policies_allowed_each_step(steps: list[Request]) -> None:
-    assert all(allowed(step, BEFORE) for step in steps)
-    assert not all(allowed(step, load(*DEPLOY)) for step in steps)
+def test_the_earlier_policies_allowed_each_step() -> None:
+    cases: list[tuple[str, list[Request]]] = [
+        (
+            "adopt a role",
+            [
+                AS_DEPLOY["tag a role of the account as ours"],
+                AS_DEPLOY["write a policy into a role of the account"],
+            ],
+        ),
+        (
+            "adopt a key",
+            [AS_DEPLOY["tag a key of the account as ours"], on("kms:PutKeyPolicy", "key/alien", OURS)],
+        ),
+        (
+            "make an administrator",
+            [
+                AS_DEPLOY["create a role without a boundary"],
+                on("iam:AttachRolePolicy", ROLE, OURS | {"iam:PolicyARN": ADMIN}),
+                on("iam:PassRole", ROLE, ECS),
+            ],
+        ),
+        ("pass a role", [AS_DEPLOY["pass an administrator's role to a task"]]),
+        ("delete a network", [AS_DEPLOY["delete a VPC of the account"]]),
+        ("change DNS", [AS_DEPLOY["rewrite the company's public DNS"]]),
+    ]
+    for name, steps in cases:
+        with in_case(name):
+            assert all(allowed(step, BEFORE) for step in steps)
+            assert not all(allowed(step, load(*DEPLOY)) for step in steps)
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
+def test_the_evaluator_refuses_what_it_does_not_know() -> None:
+    cases: list[Statement] = [
         {"Condition": {"StringEqualsIgnoreCase": {"iam:PolicyARN": "x"}}},
         {"Condition": {"StringEquals": {"iam:PolicyArns": "x"}}},
         {"Condition": {"StringEquals": {"iam:PolicyARN": "${aws:username}"}}},
         {"NotResource": "*"},
         {"Effect": "allow"},
-    ],
-)
-def test_the_evaluator_refuses_what_it_does_not_know(statement: Statement) -> None:
-    whole = {"Effect": "Allow", "Action": "*", "Resource": "*"} | dict(statement)
-    with pytest.raises(Unsupported):
-        allowed(on("iam:GetRole", ROLE), [whole])
+    ]
+    for statement in cases:
+        with in_case(statement):
+            whole = {"Effect": "Allow", "Action": "*", "Resource": "*"} | dict(statement)
+            with pytest.raises(Unsupported):
+                allowed(on("iam:GetRole", ROLE), [whole])
 
 
 def test_the_evaluator_refuses_a_request_with_an_unknown_key() -> None:

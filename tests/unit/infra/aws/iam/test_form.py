@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.documentation.pages import ROOT
 from tests.unit.infra.aws.iam.evaluator import FOLDER, STACK, VALUES, text
@@ -54,18 +55,19 @@ def actions(*names: str) -> Iterator[str]:
 
 
 @promise("the policies are valid, and shorter than IAM's limit with the longest values")
-@pytest.mark.parametrize("name", POLICIES)
-def test_a_policy_has_a_form_that_iam_accepts(name: str) -> None:
-    content = json.loads((FOLDER / name).read_text())
-    assert content["Version"] == "2012-10-17"
-    sids = [statement["Sid"] for statement in content["Statement"]]
-    assert len(set(sids)) == len(sids)
-    for statement in content["Statement"]:
-        # NotAction with Allow would allow what AWS adds in future.
-        assert (statement["Effect"], "NotAction" in statement) != ("Allow", True)
-        assert statement["Effect"] in ("Allow", "Deny")
-        assert re.fullmatch(r"[A-Za-z0-9]+", statement["Sid"])
-        assert ("Resource" in statement) != ("Principal" in statement)
+def test_a_policy_has_a_form_that_iam_accepts() -> None:
+    for name in POLICIES:
+        with in_case(name):
+            content = json.loads((FOLDER / name).read_text())
+            assert content["Version"] == "2012-10-17"
+            sids = [statement["Sid"] for statement in content["Statement"]]
+            assert len(set(sids)) == len(sids)
+            for statement in content["Statement"]:
+                # NotAction with Allow would allow what AWS adds in future.
+                assert (statement["Effect"], "NotAction" in statement) != ("Allow", True)
+                assert statement["Effect"] in ("Allow", "Deny")
+                assert re.fullmatch(r"[A-Za-z0-9]+", statement["Sid"])
+                assert ("Resource" in statement) != ("Principal" in statement)
 
 
 @promise("the policies are valid, and shorter than IAM's limit with the longest values")
@@ -78,24 +80,26 @@ def test_a_policy_is_not_longer_than_iam_accepts(name: str) -> None:
     assert len(filled) <= (MOST_IN_TRUST if name.startswith("trust-") else MOST_CHARACTERS)
 
 
-@pytest.mark.parametrize("name", POLICIES)
-def test_every_placeholder_is_known_and_documented(name: str) -> None:
-    page = (ROOT / "docs" / "aws-operations.md").read_text()
-    # RDS is the beginning of a log group's name.
-    found = set(re.findall(r"\b[A-Z][A-Z_]{2,}\b", (FOLDER / name).read_text())) - {"RDS"}
-    assert found <= set(LONGEST)
-    assert set(LONGEST) == set(VALUES)
-    assert {placeholder for placeholder in found if f"`{placeholder}`" not in page} == set()
-    assert not re.search(r"\b(?:" + "|".join(LONGEST) + r")\b", text(name))
-    assert f"`docs/iam/{name}`" in page
+def test_every_placeholder_is_known_and_documented() -> None:
+    for name in POLICIES:
+        with in_case(name):
+            page = (ROOT / "docs" / "aws-operations.md").read_text()
+            # RDS is the beginning of a log group's name.
+            found = set(re.findall(r"\b[A-Z][A-Z_]{2,}\b", (FOLDER / name).read_text())) - {"RDS"}
+            assert found <= set(LONGEST)
+            assert set(LONGEST) == set(VALUES)
+            assert {placeholder for placeholder in found if f"`{placeholder}`" not in page} == set()
+            assert not re.search(r"\b(?:" + "|".join(LONGEST) + r")\b", text(name))
+            assert f"`docs/iam/{name}`" in page
 
 
-@pytest.mark.parametrize("name", ATTACHED)
-def test_no_policy_allows_a_whole_service(name: str) -> None:
-    for action in actions(name):
-        service, _, rest = action.partition(":")
-        assert re.fullmatch(r"[a-z0-9-]+", service), action
-        assert rest.rstrip("*"), action
+def test_no_policy_allows_a_whole_service() -> None:
+    for name in ATTACHED:
+        with in_case(name):
+            for action in actions(name):
+                service, _, rest = action.partition(":")
+                assert re.fullmatch(r"[a-z0-9-]+", service), action
+                assert rest.rstrip("*"), action
 
 
 def test_every_name_and_tag_is_limited_to_the_environment() -> None:
@@ -118,11 +122,16 @@ def test_the_preview_role_may_only_read() -> None:
 
 
 @promise("the preview policy allows reads only, and no read of passwords or rows")
-@pytest.mark.parametrize(
-    "action", ["secretsmanager:GetSecretValue", "rds-db:connect", "elasticache:Connect", "logs:GetLogEvents"]
-)
-def test_the_preview_role_cannot_read_passwords_or_rows(action: str) -> None:
-    assert action not in set(actions("preview.json"))
+def test_the_preview_role_cannot_read_passwords_or_rows() -> None:
+    cases: list[str] = [
+        "secretsmanager:GetSecretValue",
+        "rds-db:connect",
+        "elasticache:Connect",
+        "logs:GetLogEvents",
+    ]
+    for action in cases:
+        with in_case(action):
+            assert action not in set(actions("preview.json"))
 
 
 def test_decryption_is_allowed_only_for_the_states_secrets() -> None:

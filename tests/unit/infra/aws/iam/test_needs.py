@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.infra.aws.iam import needs_of_network, needs_of_servers, needs_of_surroundings
 from tests.unit.infra.aws.iam.evaluator import Request, Statement, allowed, load
@@ -96,27 +97,32 @@ def without_tags(context: Mapping[str, str], kind: str) -> dict[str, str]:
 
 
 @promise("the deploying identity may do what the program needs, and only with resources of its own stack")
-@pytest.mark.parametrize("tags", [{}, ELSEWHERE, OTHER], ids=["no tags", "prod", "another project"])
-def test_the_same_requests_for_resources_with_other_tags_are_denied(
-    program: Program, tags: dict[str, str]
-) -> None:
+def test_the_same_requests_for_resources_with_other_tags_are_denied(program: Program) -> None:
     """Also to the identity of the first `up`, except what it needs for a resource that AWS makes without tags."""
-    statements = load(*SET_UP)
-    checked = 0
-    for need in needs(program):
-        action, resource, context = need.request.action, need.request.resource, need.request.context
-        if not OURS.items() <= context.items() or resource.startswith(RULES):
-            continue
-        changed = Request(action, resource, without_tags(context, "ResourceTag") | tags)
-        unavoidable = not tags and (
-            action in ("ec2:RevokeSecurityGroupIngress", "ec2:RevokeSecurityGroupEgress", "kms:TagResource")
-            or (action == "ec2:CreateTags" and "security-group/" in resource)
-            or action in NEW_KEYS
-        )
-        assert not allowed(changed, load(*DEPLOY)), changed
-        assert unavoidable or not allowed(changed, statements), changed
-        checked += 1
-    assert checked > 50
+    cases: list[tuple[str, dict[str, str]]] = [
+        ("no tags", {}),
+        ("prod", ELSEWHERE),
+        ("another project", OTHER),
+    ]
+    for name, tags in cases:
+        with in_case(name):
+            statements = load(*SET_UP)
+            checked = 0
+            for need in needs(program):
+                action, resource, context = need.request.action, need.request.resource, need.request.context
+                if not OURS.items() <= context.items() or resource.startswith(RULES):
+                    continue
+                changed = Request(action, resource, without_tags(context, "ResourceTag") | tags)
+                unavoidable = not tags and (
+                    action
+                    in ("ec2:RevokeSecurityGroupIngress", "ec2:RevokeSecurityGroupEgress", "kms:TagResource")
+                    or (action == "ec2:CreateTags" and "security-group/" in resource)
+                    or action in NEW_KEYS
+                )
+                assert not allowed(changed, load(*DEPLOY)), changed
+                assert unavoidable or not allowed(changed, statements), changed
+                checked += 1
+            assert checked > 50
 
 
 @promise("the deploying identity may do what the program needs, and only with resources of its own stack")
@@ -246,13 +252,16 @@ def test_the_boundary_lets_the_tasks_work() -> None:
 
 
 @promise("the deploying identity may do what the program needs, and only with resources of its own stack")
-@pytest.mark.parametrize("role", ["access", "bootstrap", "execution"])
-def test_the_boundary_contains_every_action_of_a_role(program: Program, role: str) -> None:
-    own = of_role(program, f"groundwork-unit-{role}")
-    wanted = {a for s in own for a in ([s["Action"]] if isinstance(s["Action"], str) else s["Action"])}
-    limits = {action for statement in load("boundary.json") for action in statement["Action"]}
-    assert wanted
-    assert wanted <= limits
+def test_the_boundary_contains_every_action_of_a_role(program: Program) -> None:
+    for role in ("access", "bootstrap", "execution"):
+        with in_case(role):
+            own = of_role(program, f"groundwork-unit-{role}")
+            wanted = {
+                a for s in own for a in ([s["Action"]] if isinstance(s["Action"], str) else s["Action"])
+            }
+            limits = {action for statement in load("boundary.json") for action in statement["Action"]}
+            assert wanted
+            assert wanted <= limits
 
 
 @promise("the deploying identity may do what the program needs, and only with resources of its own stack")

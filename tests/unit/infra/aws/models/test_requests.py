@@ -14,6 +14,7 @@ from hypothesis import given, seed
 from hypothesis import settings as run
 from hypothesis import strategies as st
 
+from tests.cases import in_case
 from tests.promises import promise
 from tests.scale import scaled
 from tests.unit.infra.aws.iam.test_needs import TABLE
@@ -101,9 +102,9 @@ def test_every_request_is_in_the_table_of_needs(program: Program) -> None:
     assert missing == set()
 
 
-@pytest.mark.parametrize(
-    ("members", "problem"),
-    [
+@promise("AWS's API models accept every request for settings that groundwork accepts", control=True)
+def test_a_wrong_request_is_refused() -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"UserId": "a", "UserName": "a", "Engine": "redis"}, "AccessString: is required"),
         ({"AccessString": "on", "Mode": 1}, "Mode: no such member"),
         ({"AuthenticationMode": {"Type": "none"}}, "'none' is none of"),
@@ -111,27 +112,23 @@ def test_every_request_is_in_the_table_of_needs(program: Program) -> None:
         ({"UserName": ""}, "0 is not from 1"),
         ({"NoPasswordRequired": "yes"}, "is not a boolean"),
         ({"Tags": {"a": "b"}}, "is not a list"),
-    ],
-)
+    ]
+    for members, problem in cases:
+        with in_case(members, problem):
+            shape = shapes.service("elasticache").operation_model("CreateUser").input_shape
+            assert problem in "\n".join(shapes.problems(members, shape, "CreateUser"))
+
+
 @promise("AWS's API models accept every request for settings that groundwork accepts", control=True)
-def test_a_wrong_request_is_refused(members: dict[str, Any], problem: str) -> None:
-    shape = shapes.service("elasticache").operation_model("CreateUser").input_shape
-    assert problem in "\n".join(shapes.problems(members, shape, "CreateUser"))
-
-
-@pytest.mark.parametrize(
-    ("operation", "change", "problem"),
-    [
+def test_a_request_against_the_documentation_is_refused(program: Program) -> None:
+    cases: list[tuple[str, dict[str, Any], str]] = [
         ("CreateReplicationGroup", {"EngineVersion": "7.2"}, "ElastiCache has Redis 7.0 and 7.1"),
         ("CreateReplicationGroup", {"Engine": "valkey"}, "ElastiCache has Redis 7.0 and 7.1"),
         ("CreateCacheParameterGroup", {"CacheParameterGroupFamily": "valkey9"}, "not redis7|valkey7|valkey8"),
         ("ModifyCacheParameterGroup", {"CacheParameterGroupName": "a-valkey8"}, "no lazyfree-lazy-*"),
-    ],
-)
-@promise("AWS's API models accept every request for settings that groundwork accepts", control=True)
-def test_a_request_against_the_documentation_is_refused(
-    program: Program, operation: str, change: dict[str, Any], problem: str
-) -> None:
-    (request,) = (each for _, each in sent(program) if each.operation == operation)
-    wrong = Request(request.service, operation, request.members | change)
-    assert problem in "\n".join(documented.problems(wrong, "redis"))
+    ]
+    for operation, change, problem in cases:
+        with in_case(operation, change, problem):
+            (request,) = (each for _, each in sent(program) if each.operation == operation)
+            wrong = Request(request.service, operation, request.members | change)
+            assert problem in "\n".join(documented.problems(wrong, "redis"))
