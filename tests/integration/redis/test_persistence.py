@@ -17,7 +17,6 @@ from tests.promises import promise
 SETTLED_SECONDS = 1.5
 # Mode to whether it keeps data across a clean stop, and across a kill without an earlier snapshot.
 PROMISES = {"none": (False, False), "rdb": (True, False), "aof": (True, True)}
-KEEPING = [mode for mode, (clean, _) in PROMISES.items() if clean]
 
 
 @pytest.fixture(scope="module", params=PERSISTENCE)
@@ -31,26 +30,18 @@ def server(docker_engine: None, persistence: str) -> Iterator[Server]:
         yield server
 
 
-def write(server: Server, *keys: str) -> None:
+def write(server: Server, key: str) -> None:
     with client_of(server, "app") as app:
-        for key in keys:
-            assert app.set(key, f"value of {key}")
+        assert app.set(key, f"value of {key}", ex=600)
 
 
-def read(server: Server, key: str) -> str | None:
+def survived(server: Server, key: str) -> bool:
+    """Return whether a value is complete and has its lifetime, or does not exist."""
     with client_of(server, "app") as app:
         value = app.get(key)
-        return None if value is None else str(value.decode())
-
-
-def survives(server: Server, key: str, persistence: str, *, kill: bool) -> bool:
-    write(server, key)
-    time.sleep(SETTLED_SECONDS if kill and persistence == "aof" else 0)
-    server.restart(kill=kill)
-    value = read(server, key)
-    # Complete or missing.
-    assert value in (None, f"value of {key}")
-    return value is not None
+        assert value in (None, f"value of {key}".encode())
+        assert value is None or 0 < app.pttl(key) <= 600_000
+        return value is not None
 
 
 def test_every_mode_has_a_promise() -> None:
@@ -58,33 +49,17 @@ def test_every_mode_has_a_promise() -> None:
 
 
 @promise("Redis keeps the data across a restart as `redisPersistence` sets it")
-def test_a_clean_stop_keeps_what_was_promised(server: Server, persistence: str) -> None:
-    assert survives(server, "gw:clean", persistence, kill=False) is PROMISES[persistence][0]
-
-
-@promise("Redis keeps the data across a restart as `redisPersistence` sets it")
-def test_a_kill_keeps_what_was_promised(server: Server, persistence: str) -> None:
-    assert survives(server, "gw:kill", persistence, kill=True) is PROMISES[persistence][1]
-
-
-@pytest.mark.parametrize("persistence", KEEPING, indirect=True, scope="module")
-def test_a_kill_loses_nothing_that_was_saved_before(server: Server, persistence: str) -> None:
+def test_a_clean_stop_and_a_later_kill_keep_what_was_promised(server: Server, persistence: str) -> None:
+    survives_stop, survives_kill = PROMISES[persistence]
     write(server, "gw:early")
     server.restart()
+    assert survived(server, "gw:early") is survives_stop
     write(server, "gw:late")
-    time.sleep(SETTLED_SECONDS)
+    time.sleep(SETTLED_SECONDS if persistence == "aof" else 0)
     server.restart(kill=True)
-    assert read(server, "gw:early") is not None
-    assert (read(server, "gw:late") is not None) is PROMISES[persistence][1]
-
-
-@pytest.mark.parametrize("persistence", KEEPING, indirect=True, scope="module")
-def test_a_ttl_continues_across_a_restart(server: Server, persistence: str) -> None:
-    with client_of(server, "app") as app:
-        app.set("gw:ttl", "1", ex=600)
-    server.restart()
-    with client_of(server, "app") as app:
-        assert 0 < app.pttl("gw:ttl") <= 600_000
+    # A kill loses nothing that was saved before.
+    assert survived(server, "gw:early") is survives_stop
+    assert survived(server, "gw:late") is survives_kill
 
 
 def test_the_settings_of_the_mode_are_in_force(server: Server, persistence: str) -> None:
