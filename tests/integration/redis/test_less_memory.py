@@ -12,6 +12,7 @@ from infra.spec import redis, redis_acl
 from tests import containers
 from tests.containers import Server, wait_until
 from tests.integration.redis.conftest import client_of
+from tests.scale import IS_FULL
 
 MB = 1024**2
 
@@ -26,7 +27,7 @@ def _state(server: Server) -> dict[str, Any]:
     return dict(found["State"])
 
 
-@pytest.mark.parametrize("persistence", ["rdb", "aof"])
+@pytest.mark.parametrize("persistence", ["aof", "rdb"] if IS_FULL else ["aof"])
 def test_a_server_starts_with_less_memory_after_its_data_were_reduced(
     docker_engine: None, persistence: str
 ) -> None:
