@@ -26,7 +26,7 @@ def versions(days: int, newer: int | None = None) -> Rule:
     return {"id": "versions", "status": "Enabled", "noncurrentVersionExpiration": block}
 
 
-LOGS = {"filter": {"prefix": "logs/"}}
+LOGS: dict[str, Any] = {"filter": {"prefix": "logs/"}}
 
 
 def test_an_earlier_expiry_is_a_loss() -> None:
