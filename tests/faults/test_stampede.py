@@ -109,10 +109,12 @@ def test_the_usual_scheme_reads_the_database_for_many_callers(
 ) -> None:
     """The negative control: GET; after a miss, read the database and SET."""
     most = 0
-    for n in range(1, 11):
+    for n in range(1, 21):
         user = data.users.add(NewUser(github_id=n, username=f"user{n}"))
         before = database_reads(database)
         names, _ = crowd.read(user.id)
         assert names == [f"user{n}"] * PROCESSES * CALLERS
         most = max(most, database_reads(database) - before)
+        if most > 2:
+            break
     assert most > 2
