@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from infra.docker.engine import docker
-from infra.spec import roles
+from infra.certificates import SERVER_DAYS, make_server_certificate
+from infra.docker.engine import File, copy_files
+from infra.spec import postgres, roles
 from ops import cli
 from ops.doctor.check_result import CheckResult, CheckStatus
 from ops.doctor.checks import CHECKS
 from ops.doctor.examination import CheckedServer
+from ops.rotation.presented_certificate import presented_certificate
 from ops.servers.monitored_stack import MonitoredStack
 from tests import containers
 from tests.conftest import Database
-from tests.containers import Server, pause
+from tests.containers import SERVER_NAMES, Server, frozen, wait_until
 from tests.integration.doctor.asking import ask_all
 from tests.monitored import monitored
 from tests.promises import promise
@@ -42,15 +44,11 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
     return run
 
 
-@pytest.fixture(scope="module")
-def frozen(docker_engine: None) -> Iterator[tuple[Server, Server]]:
+@pytest.fixture
+def frozen_servers(ill_postgres: Server, ill_redis: Server) -> Iterator[tuple[Server, Server]]:
     """A Postgres and a Redis that accept connections but do not answer."""
-    with containers.postgres_server() as postgres, containers.redis_server() as redis:
-        pause(postgres.container)
-        pause(redis.container)
-        yield postgres, redis
-        docker("unpause", postgres.container)
-        docker("unpause", redis.container)
+    with frozen(ill_postgres), frozen(ill_redis):
+        yield ill_postgres, ill_redis
 
 
 def of(findings: dict[str, CheckResult], server: CheckedServer) -> dict[str, CheckResult]:
@@ -60,10 +58,10 @@ def of(findings: dict[str, CheckResult], server: CheckedServer) -> dict[str, Che
 
 @promise("doctor ends within seconds if a server is frozen, and checks the other")
 def test_a_frozen_server_is_one_failed_check_within_seconds(
-    database: Database, redis_server: Server, frozen: tuple[Server, Server]
+    redis_server: Server, frozen_servers: tuple[Server, Server]
 ) -> None:
-    postgres, redis = frozen
-    ill = Database(postgres, roles.DATABASE)
+    frozen_postgres, redis = frozen_servers
+    ill = Database(frozen_postgres, roles.DATABASE)
     began = time.monotonic()
     findings = ask_all(monitored(ill, redis, access_url=f"http://localhost:{redis.port}"))
     assert time.monotonic() - began < BOUND_SECONDS
@@ -75,8 +73,10 @@ def test_a_frozen_server_is_one_failed_check_within_seconds(
 
 
 @promise("doctor ends within seconds if a server is frozen, and checks the other")
-def test_the_other_server_is_still_examined(database: Database, frozen: tuple[Server, Server]) -> None:
-    findings = ask_all(monitored(database, frozen[1]))
+def test_the_other_server_is_still_examined(
+    database: Database, frozen_servers: tuple[Server, Server]
+) -> None:
+    findings = ask_all(monitored(database, frozen_servers[1]))
     assert findings["redis"].unreachable
     assert findings["redis-memory"].text == "Redis is unreachable"
     assert findings["postgres"].status is CheckStatus.OK
@@ -176,14 +176,28 @@ def test_a_certificate_is_reported_before_and_after_its_expiry(
 
 
 def test_a_postgres_with_an_expired_certificate_is_not_trusted(
-    docker_engine: None, redis_server: Server
+    ill_postgres: Server, redis_server: Server
 ) -> None:
-    with containers.postgres_server(certificate_days=-2) as server:
-        findings = ask_all(monitored(Database(server, roles.DATABASE), redis_server))
+    set_certificate(ill_postgres, -2)
+    try:
+        findings = ask_all(monitored(Database(ill_postgres, roles.DATABASE), redis_server))
+    finally:
+        set_certificate(ill_postgres, SERVER_DAYS)
     assert findings["postgres"].unreachable
     assert "certificate" in findings["postgres"].text
     assert findings["certificates"].status is CheckStatus.FAIL
     assert "Postgres's expired 2 days ago" in findings["certificates"].text
+
+
+def set_certificate(server: Server, days: int) -> None:
+    """Give a Postgres a certificate that is valid for so many days, and wait until it presents it."""
+    pair = make_server_certificate(server.authority, SERVER_NAMES, days)
+    files = {"server.crt": pair.certificate, "server.key": pair.private_key}
+    owned = {name: File(text, postgres.UID, postgres.UID) for name, text in files.items()}
+    copy_files(server.container, postgres.CONFIG_DIR, owned)
+    server.psql("SELECT pg_reload_conf()")
+    address = {"host": "localhost", "port": server.port}
+    wait_until(lambda: presented_certificate("postgres", address) == pair.certificate)
 
 
 def test_a_failed_check_is_exit_code_4_and_a_skipped_one_is_not(
