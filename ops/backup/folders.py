@@ -37,30 +37,26 @@ class Folders:
 
     def data(self) -> list[str]:
         """Return the data folders that exist, that of the restored server first."""
-        folders = [PGDATA, *(f"{copy}/{_NAME}" for copy in self.copies)]
-        return [folder for folder in folders if self.bench.exists(folder)]
+        return self.bench.existing(PGDATA, *self._copied())
 
     def journal(self) -> dict[str, Any]:
         """Return the journal of the current restore: target, backup, its beginning, and how far it has come."""
-        text = self.bench.sh(f"cat {_JOURNAL} 2>/dev/null || true")
-        return dict(json.loads(text)) if text.strip() else {}
+        return self._look()[1]
 
     def are_touched(self) -> bool:
         """Return whether a restore is in progress."""
-        return any(self.bench.exists(path) for path in (RESTORING, BEFORE, REPLACED, _JOURNAL))
+        return bool(self.bench.existing(RESTORING, BEFORE, REPLACED, _JOURNAL))
 
     def have_recovered(self) -> bool:
         """Return whether the restored cluster has finished recovery. Its timeline is archived then: no way back."""
-        if self.bench.exists(REPLACED) or self.journal().get("recovered"):
-            return True
-        exchanged = self.bench.exists(BEFORE) and self.bench.exists(PGDATA)
-        return exchanged and not self.bench.exists(f"{PGDATA}/recovery.signal")
+        return self._recovered() is not None
 
     def are_past_return(self, target: str) -> bool:
         """Return whether the restore to `target` only needs to be finished. Raise OpsError (7) if another one does."""
-        if not self.have_recovered():
+        journal = self._recovered()
+        if journal is None:
             return False
-        if self.journal().get("target") != target:
+        if journal.get("target") != target:
             self.refuse_past_return()
         return True
 
@@ -70,13 +66,14 @@ class Folders:
         Call it only if the restored cluster has recovered. A replica has data again only after the first server has
         answered.
         """
-        copied = any(self.bench.exists(f"{copy}/{_NAME}") for copy in self.copies)
-        return bool(self.journal().get("served")) or copied
+        copied, journal = self._look(*self._copied())
+        return bool(journal.get("served")) or bool(copied)
 
     def refuse_past_return(self) -> None:
         """Raise OpsError (7) if the restore in progress can only be finished."""
-        if self.have_recovered():
-            target = self.journal().get("target")
+        journal = self._recovered()
+        if journal is not None:
+            target = journal.get("target")
             raise OpsError(
                 f"a restore to {target} has recovered but is not finished; finish it with"
                 f" `groundwork restore --to {target}` first",
@@ -139,8 +136,13 @@ class Folders:
         """Accept the restored cluster as the current one, so that its container may start it."""
         self._write(self.journal() | {"recovered": True})
         # Patroni would prefer the settings in this file, which are as old as the backup, to those of the stack.
-        self.bench.sh(f"rm -f {PGDATA}/patroni.dynamic.json")
-        self.bench.sh(f"if [ -e {BEFORE} ]; then rm -rf {REPLACED}; mv {BEFORE} {REPLACED}; fi; sync")
+        self.bench.sh(
+            f"""
+            rm -f {PGDATA}/patroni.dynamic.json
+            if [ -e {BEFORE} ]; then rm -rf {REPLACED}; mv {BEFORE} {REPLACED}; fi
+            sync
+            """
+        )
 
     def remove_standby_signal(self) -> None:
         """Let the restored server start as a primary.
@@ -156,7 +158,8 @@ class Folders:
 
     def clear_copies(self) -> None:
         """Delete the old data of the replicas, which then copy the restored data."""
-        self.bench.sh(f'for copy; do rm -rf "$copy/{_BEFORE_NAME}"; done', *self.copies)
+        if self.copies:
+            self.bench.sh(f'for copy; do rm -rf "$copy/{_BEFORE_NAME}"; done', *self.copies)
 
     def end(self) -> None:
         """Remove the old data. The journal stays, so that a killed restore is still resumed."""
@@ -164,11 +167,29 @@ class Folders:
 
     def has_only_journal(self) -> bool:
         """Return whether a restore has served its data and removed the old data."""
-        return bool(self.journal().get("served")) and not self.bench.exists(REPLACED)
+        old, journal = self._look(REPLACED)
+        return bool(journal.get("served")) and not old
 
     def forget(self) -> None:
         """Remove the journal of a finished restore."""
         self.bench.sh(f"rm -f {_JOURNAL}")
+
+    def _copied(self) -> list[str]:
+        return [f"{copy}/{_NAME}" for copy in self.copies]
+
+    def _recovered(self) -> dict[str, Any] | None:
+        """Return the journal of a restore whose cluster has finished recovery, or None."""
+        signal = f"{PGDATA}/recovery.signal"
+        found, journal = self._look(REPLACED, BEFORE, PGDATA, signal)
+        exchanged = {BEFORE, PGDATA} <= found and signal not in found
+        return journal if REPLACED in found or journal.get("recovered") or exchanged else None
+
+    def _look(self, *paths: str) -> tuple[set[str], dict[str, Any]]:
+        """Return those of the paths that exist, and the journal, with one command in the container."""
+        script = f'for path; do [ ! -e "$path" ] || echo "$path"; done; cat {_JOURNAL} 2>/dev/null || true'
+        lines = self.bench.sh(script, *paths).splitlines()
+        journals = [line for line in lines if not line.startswith("/")]
+        return set(lines) - set(journals), dict(json.loads(journals[0])) if journals else {}
 
     def _write(self, journal: dict[str, Any]) -> None:
         self.bench.sh(

@@ -61,7 +61,7 @@ def add_last_wal(
         # Postgres does not archive a complete segment of a timeline that recovery leaves, but the new timeline's
         # history needs it. It copies the last, incomplete segment itself. A replica marks a complete one as done.
         status = f"{old}/pg_wal/archive_status/{segment}"
-        if segment != rest[-1] or bench.exists(f"{status}.ready") or bench.exists(f"{status}.done"):
+        if segment != rest[-1] or bench.existing(f"{status}.ready", f"{status}.done"):
             _archive(bench, restored, segment, progress)
     return is_complete
 
@@ -90,7 +90,7 @@ def _written(bench: Workbench, old: str) -> list[Segment]:
 
 
 def _is_primary(bench: Workbench, old: str) -> bool:
-    return not bench.exists(f"{old}/standby.signal")
+    return not bench.existing(f"{old}/standby.signal")
 
 
 def _archive(bench: Workbench, restored: str, segment: Segment, progress: Progress) -> None:

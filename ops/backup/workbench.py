@@ -36,12 +36,14 @@ class Workbench:
             "exec", self.name, "sh", "-ceu", script, "sh", *arguments, timeout_seconds=timeout_seconds
         )
 
-    def exists(self, path: str) -> bool:
-        return bool(self.sh('[ ! -e "$1" ] || echo yes', path).strip())
+    def existing(self, *paths: str) -> list[str]:
+        """Return those of the paths that exist."""
+        return self.sh('for path; do [ ! -e "$path" ] || echo "$path"; done', *paths).splitlines()
 
     def start_server(self, data: str, **parameters: str) -> None:
         """Start Postgres on a folder, and wait until recovery has finished and it answers queries.
 
+        Do nothing if a server in the container answers already.
         Raise RecoveryFailed with the server's own reason.
         """
         options = {
@@ -51,14 +53,13 @@ class Workbench:
             "hot_standby": "off",
             "logging_collector": "off",
         } | parameters
-        if self.answers():
-            return
         words = " ".join(f"-c {key}={value}" for key, value in options.items())
         try:
             # The PID in the lock file is from another container. pg_ctl only waits until the cluster is consistent,
             # which is earlier than the first answer.
             self.sh(
-                f'rm -f {_LOG} "$1/postmaster.pid"; pg_ctl start --wait --timeout={_START_SECONDS} --silent'
+                "! pg_isready --quiet || exit 0;"
+                f' rm -f {_LOG} "$1/postmaster.pid"; pg_ctl start --wait --timeout={_START_SECONDS} --silent'
                 f' --pgdata="$1" --log={_LOG} --options="$2" >/dev/null;'
                 ' until pg_isready --quiet; do pg_ctl status --pgdata="$1" >/dev/null; sleep 0.1; done',
                 data,
@@ -66,10 +67,6 @@ class Workbench:
             )
         except DockerError as error:
             raise RecoveryFailed(self.last_words()) from error
-
-    def answers(self) -> bool:
-        """Return whether a server in the container answers queries."""
-        return bool(self.sh("! pg_isready --quiet || echo yes").strip())
 
     def last_words(self) -> str:
         """Return why the server stopped, from its FATAL and PANIC lines."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from infra.docker import engine
-from ops.backup import checks, drill, repository, take_backup, workbench
+from ops.backup import checks, drill, take_backup, workbench
 from ops.backup import site as site_module
 from ops.backup.evidence import CheckFailed
 from ops.backup.markers import Marker
@@ -77,32 +77,22 @@ def test_a_drill_keeps_the_workbench_of_a_killed_restore(
     assert there == {("container", f"{PREFIX}-restore")}
 
 
-class FakeClock:
-    """A clock that only advances when something sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 @pytest.mark.parametrize(("max_rpo", "seconds"), [(60.0, 90), (300.0, 300)])
 def test_a_drill_waits_at_least_90_s_and_as_long_as_max_rpo_allows(
     monkeypatch: pytest.MonkeyPatch, site: BackupSite, max_rpo: float, seconds: int
 ) -> None:
-    clock = FakeClock()
-    monkeypatch.setattr(drill, "time", clock)
-    monkeypatch.setattr(repository, "read", lambda _: SimpleNamespace(archived_at={}))
+    waits: list[tuple[str, ...]] = []
+
+    def sh(script: str, *arguments: str) -> str:
+        waits.append(arguments)
+        return ""
+
     monkeypatch.setattr(take_backup, "archiver", lambda _: SimpleNamespace(waiting=2))
-    bench: Any = SimpleNamespace(name="bench")
+    bench: Any = SimpleNamespace(sh=sh)
     marker = Marker(1, datetime.now(UTC), Segment(1, 1))
     with pytest.raises(CheckFailed, match=f"after {seconds} s; 2 WAL files are waiting"):
         drill._wait_archived(site, bench, marker, drill.DrillOptions(max_rpo_seconds=max_rpo))
-    assert seconds < clock.now <= seconds + 1
+    assert waits == [(str(marker.segment), str(seconds))]
 
 
 def test_a_drill_to_the_latest_state_is_refused(capfd: pytest.CaptureFixture[str]) -> None:

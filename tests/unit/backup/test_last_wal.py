@@ -47,8 +47,8 @@ class Bench:
         self.copied.append((arguments[0], arguments[2]))
         return ""
 
-    def exists(self, path: str) -> bool:
-        return False
+    def existing(self, *paths: str) -> list[str]:
+        return []
 
 
 def add(monkeypatch: pytest.MonkeyPatch, bench: Bench, moment: datetime | None = None) -> list[str]:
