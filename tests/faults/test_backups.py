@@ -89,45 +89,86 @@ def test_a_drill_for_a_time_outside_the_window_is_refused(backed_up: BackedUp) -
     assert _throwaways(backed_up) == ""
 
 
+@promise("a killed backup is complete or absent, and the next one succeeds")
+@pytest.mark.parametrize("step", BACKUP_STEPS if IS_FULL else BACKUP_STEPS[3:])
+def test_a_killed_backup_is_absent_or_complete_and_the_next_one_succeeds(
+    backed_up: BackedUp, step: str
+) -> None:
+    before = {b.label for b in backed_up.contents().backups}
+    backed_up.killed_at(step, "backup", "full")
+    # The processes that the killed command started continue in the container. Kill them too.
+    docker("exec", backed_up.site.postgres, "sh", "-c", _KILL_PGBACKREST)
+    made = {b.label for b in backed_up.contents().backups} - before
+    # At the last step, only the record of the backup was missing.
+    assert not made or step == BACKUP_STEPS[-1]
+    backed_up.backup("full")
+    assert "backup:" in checks.verify_repository(backed_up.site.postgres)
+    assert "no gap" in checks.no_gap(backed_up.contents())
+
+
+# procps is not in the image.
+_KILL_PGBACKREST = (
+    'for p in /proc/[0-9]*; do if grep -aq "^pgbackrest" $p/cmdline 2>/dev/null'
+    ' && ! grep -aq archive-push $p/cmdline; then kill -9 "${p#/proc/}"; fi; done; true'
+)
+
+
 @promise("damage ends a restore or drill with a reason, and never with missing data")
-def test_a_flipped_bit_in_a_backup_fails_the_drill(backed_up: BackedUp) -> None:
+def test_a_flipped_bit_and_a_missing_wal_file_each_fail_a_check_of_the_drill(backed_up: BackedUp) -> None:
     flip = """
         f=$(ls -S /repo/backup/groundwork/*F/bundle/* | head -1)
-        cp "$f" /repo/aside
+        cp "$f" /repo/flipped
         byte=$(od -An -tu1 -j50000 -N1 "$f")
         printf "\\\\$(printf %o $((byte ^ 1)))" | dd of="$f" bs=1 seek=50000 conv=notrunc status=none
-        ! cmp -s "$f" /repo/aside
+        ! cmp -s "$f" /repo/flipped
         printf %s "$f"
     """
-    path = backed_up.in_volume(flip)
-    try:
-        found = _drill(backed_up)
-    finally:
-        backed_up.in_volume('cat /repo/aside > "$1"; rm /repo/aside', path)
-    assert [check.name for check in found.failures] == ["repository"]
-    assert "checksum invalid: 1" in found.checks["repository"].detail
-    assert found.checks["recovery"].ok is None
-
-
-@promise("damage ends a restore or drill with a reason, and never with missing data")
-def test_a_missing_wal_file_fails_the_drill_but_not_a_plain_server_start(backed_up: BackedUp) -> None:
     backed_up.note("in-the-missing-file")
     missing = backed_up.noted_in
     backed_up.archived()
     backed_up.note("after-the-missing-file")
     backed_up.archived()
+    path = backed_up.in_volume(flip)
     backed_up.in_volume('mkdir /repo/aside; mv /repo/archive/groundwork/*/*/"$1"-* /repo/aside', missing)
     try:
         found = _drill(backed_up)
-        assert [check.name for check in found.failures] == ["wal"]
+        assert [check.name for check in found.failures] == ["repository", "wal"]
+        assert "checksum invalid: 1" in found.checks["repository"].detail
         assert f"WAL file {missing} is missing" in found.checks["wal"].detail
-        # The control: a restore that checks only whether the server starts finds no error.
-        assert "in-the-missing-file" not in _naive_restore(backed_up)
+        assert found.checks["recovery"].ok is None
     finally:
+        backed_up.in_volume('cat /repo/flipped > "$1"; rm /repo/flipped', path)
         backed_up.in_volume(
-            'f=$(ls /repo/aside); mv "/repo/aside/$f" /repo/archive/groundwork/*/"${f%????????-*}"/'
+            'f=$(ls /repo/aside); mv "/repo/aside/$f" /repo/archive/groundwork/*/"${f%????????-*}"/;'
+            " rmdir /repo/aside"
         )
-        backed_up.in_volume("rmdir /repo/aside")
+
+
+@promise("a killed drill does no harm, and the next one cleans up after it")
+@promise("a drill of an intact repository succeeds and measures RTO and RPO")
+@pytest.mark.parametrize("step", [step for step, tried in DRILL_STEPS.items() if tried])
+def test_a_killed_drill_does_no_harm_and_the_next_one_cleans_up_and_measures(
+    backed_up: BackedUp, step: str
+) -> None:
+    files = "cd /repo; find . -type f ! -path './archive/*' -exec sha1sum {} + | sort"
+    before = backed_up.in_volume(files)
+    backed_up.killed_at(step, "drill")
+    # The control: there are leftover containers or volumes.
+    assert _throwaways(backed_up) != ""
+    note = f"beside-a-drill-{step.split()[0]}"
+    # As after a rotation: the drill logs in as role app.
+    backed_up.sql("ALTER ROLE app_a NOLOGIN")
+    found = _drill(backed_up, backed_up.note(note))
+    assert found.ok, found.document()
+    assert found.rto_seconds is not None
+    assert found.rpo_seconds is not None
+    assert found.rto_seconds > 0
+    assert found.aimed_for is not None
+    assert found.newest_commit is None or found.newest_commit <= found.aimed_for
+    assert found.rows["users"] >= 1
+    assert backed_up.in_volume(files) == before
+    assert _throwaways(backed_up) == ""
+    assert note in backed_up.notes()
 
 
 @promise("damage ends a restore or drill with a reason, and never with missing data")
@@ -154,110 +195,17 @@ def test_damaged_wal_fails_a_recovery_instead_of_shortening_it(backed_up: Backed
         )
 
 
-@pytest.mark.skipif(
-    not IS_FULL, reason="the abandoned restore below is killed at two steps, and then completed"
-)
-@promise("the same command completes a restore that was killed at any step")
-@pytest.mark.parametrize("step", RESTORE_STEPS)
-def test_a_restore_killed_at_a_step_is_completed_by_the_next(backed_up: BackedUp, step: str) -> None:
-    backed_up.backup()
-    moment = backed_up.note(f"before-{step.split()[0]}")
-    backed_up.note("later")
-    backed_up.killed_at(step, "restore", moment.isoformat())
-    _complete_restore(backed_up, moment, kept=f"before-{step.split()[0]}", lost="later")
-
-
-def _complete_restore(backed_up: BackedUp, moment: datetime, *, kept: str, lost: str) -> None:
-    backed_up.restore(moment)
-    notes = backed_up.notes()
-    assert {"kept", kept} <= notes
-    assert lost not in notes
-    assert backed_up.in_volume("ls /data").split() == ["15"]
-    assert _throwaways(backed_up) == ""
-    backed_up.note("after")
-    backed_up.archived()
-    backed_up.sql("DELETE FROM groundwork.users WHERE username = 'after'")
-
-
-@promise("a killed restore can be abandoned until recovery has ended")
-@promise("the same command completes a restore that was killed at any step")
-def test_a_killed_restore_can_be_abandoned_until_recovery_has_ended(backed_up: BackedUp) -> None:
-    backed_up.backup()
-    moment = backed_up.note("given-up")
-    backed_up.note("never-taken-back")
-    backed_up.killed_at("exchanging the folders", "restore", moment.isoformat())
-    _require_refusal(backed_up)
-    abandon(backed_up.site, backed_up.said.append)
-    refuse_during_restore(backed_up.checkout, "test")
-    assert {"given-up", "never-taken-back"} <= backed_up.notes()
-    backed_up.killed_at("invalidating the cache", "restore", moment.isoformat())
-    with pytest.raises(OpsError, match="has recovered but is not finished") as refused:
-        abandon(backed_up.site, backed_up.said.append)
-    assert refused.value.exit_code == Exit.REFUSED
-    with pytest.raises(OpsError, match="has recovered but is not finished"):
-        restore(backed_up.site, Target(None), backed_up.post_restore(), backed_up.said.append)
-    # Neither refusal has ended the refusal of other commands.
-    _require_refusal(backed_up)
-    _complete_restore(backed_up, moment, kept="given-up", lost="never-taken-back")
-
-
-@promise("the cache serves nothing newer than the restored rows")
-def test_no_server_starts_until_the_cache_is_invalidated(backed_up: BackedUp) -> None:
-    backed_up.backup()
-    moment = backed_up.note("before-the-failure")
-    backed_up.note("newer-and-cached")
-
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    def fail() -> None:
-        raise BackupError("cannot invalidate the cache")
-
-    for end in (interrupt, fail):
-        steps = PostRestore(backed_up.apply_roles, end)
-        with pytest.raises((KeyboardInterrupt, BackupError)):
-            restore(backed_up.site, Target(moment), steps, backed_up.said.append)
-        _require_refusal(backed_up)
-        docker("start", backed_up.site.postgres)
-        assert docker("wait", backed_up.site.postgres, timeout_seconds=60).strip() == "1"
-    _complete_restore(backed_up, moment, kept="before-the-failure", lost="newer-and-cached")
-    refuse_during_restore(backed_up.checkout, "test")
-    assert any(
-        line.startswith("resuming the interrupted restore that began at 20") for line in backed_up.said
-    )
-
-
-@promise("the same command completes a restore that was killed at any step")
-def test_a_resumed_restore_does_not_stop_a_server_that_has_served_the_restored_data(
-    backed_up: BackedUp,
-) -> None:
-    backed_up.backup()
-    moment = backed_up.note("before-the-last-step")
-    backed_up.note("newer")
-    backed_up.killed_at("removing the old data", "restore", moment.isoformat())
-    since = backed_up.started_at()
-    backed_up.apply_roles(backed_up.site.postgres)
-    backed_up.note("since-the-restore")
-    _complete_restore(backed_up, moment, kept="since-the-restore", lost="newer")
-    assert backed_up.started_at() == since
-
-
-@promise("the same command completes a restore that was killed at any step")
-def test_a_restore_is_resumed_although_patroni_had_started_the_data_as_a_standby(backed_up: BackedUp) -> None:
-    backed_up.backup()
-    moment = backed_up.note("before-the-standby")
-    backed_up.note("later-than-the-standby")
-    backed_up.killed_at("starting Postgres", "restore", moment.isoformat())
-    docker("stop", backed_up.site.postgres)
-    # Patroni writes it, and removes it when it promotes the server.
-    backed_up.in_volume("touch /data/15/standby.signal")
-    _complete_restore(backed_up, moment, kept="before-the-standby", lost="later-than-the-standby")
-
-
-def _require_refusal(backed_up: BackedUp) -> None:
-    with pytest.raises(OpsError, match="run the same `groundwork restore` again") as locked:
-        refuse_during_restore(backed_up.checkout, "test")
-    assert locked.value.exit_code == Exit.LOCKED
+def _naive_restore(backed_up: BackedUp) -> set[str]:
+    """Restore to the latest state as one would by hand, check that the server starts, and return its rows."""
+    volumes = {
+        backup_repository.FOLDER: (backed_up.site.repository_volume, False),
+        postgres.CONFIG_DIR: (backed_up.site.config_volume, False),
+    }
+    with workbench(backed_up.site, "naive", volumes) as bench:
+        bench.sh(f"{backup.PGBACKREST} restore --type=default")
+        bench.start_server(backup.PGDATA, archive_mode="off")
+        sql = "SELECT username FROM groundwork.users"
+        return set(bench.sh('psql -Atc "$1" groundwork', sql).split())
 
 
 @promise("no server starts while a restore swaps the data folders")
@@ -274,69 +222,108 @@ def test_no_server_starts_while_the_folders_are_being_exchanged(backed_up: Backe
     assert "kept" in backed_up.notes()
 
 
-@promise("a killed backup is complete or absent, and the next one succeeds")
-@pytest.mark.parametrize("step", BACKUP_STEPS if IS_FULL else BACKUP_STEPS[3:])
-def test_a_killed_backup_is_absent_or_complete_and_the_next_one_succeeds(
-    backed_up: BackedUp, step: str
-) -> None:
-    before = {b.label for b in backed_up.contents().backups}
-    backed_up.killed_at(step, "backup", "full")
-    # The processes that the killed command started continue in the container. Kill them too.
-    docker("exec", backed_up.site.postgres, "sh", "-c", _KILL_PGBACKREST)
-    made = {b.label for b in backed_up.contents().backups} - before
-    # At the last step, only the record of the backup was missing.
-    assert not made or step == BACKUP_STEPS[-1]
-    backed_up.backup("full")
-    assert "backup:" in checks.verify_repository(backed_up.site.postgres)
-    assert "no gap" in checks.no_gap(backed_up.contents())
+@promise("a killed restore can be abandoned until recovery has ended")
+def test_a_killed_restore_can_be_abandoned_before_recovery_has_ended(backed_up: BackedUp) -> None:
+    moment = backed_up.note("given-up")
+    backed_up.note("later-than-given-up")
+    backed_up.killed_at("exchanging the folders", "restore", moment.isoformat())
+    _require_refusal(backed_up)
+    abandon(backed_up.site, backed_up.said.append)
+    refuse_during_restore(backed_up.checkout, "test")
+    assert {"given-up", "later-than-given-up"} <= backed_up.notes()
 
 
-@promise("a killed drill does no harm, and the next one cleans up after it")
-@promise("a drill of an intact repository succeeds and measures RTO and RPO")
-@pytest.mark.parametrize("step", [step for step, tried in DRILL_STEPS.items() if tried])
-def test_a_killed_drill_does_no_harm_and_the_next_one_cleans_up_and_measures(
-    backed_up: BackedUp, step: str
+@pytest.fixture(scope="module")
+def recovered(backed_up: BackedUp) -> datetime:
+    """The target of a restore that was killed when it had recovered. The last of its tests completes it."""
+    moment = backed_up.note("before-the-restore")
+    backed_up.note("newer-and-cached")
+    backed_up.killed_at("invalidating the cache", "restore", moment.isoformat())
+    return moment
+
+
+@promise("a killed restore can be abandoned until recovery has ended")
+def test_a_restore_that_has_recovered_can_only_be_completed(backed_up: BackedUp, recovered: datetime) -> None:
+    with pytest.raises(OpsError, match="has recovered but is not finished") as refused:
+        abandon(backed_up.site, backed_up.said.append)
+    assert refused.value.exit_code == Exit.REFUSED
+    with pytest.raises(OpsError, match="has recovered but is not finished"):
+        restore(backed_up.site, Target(None), backed_up.post_restore(), backed_up.said.append)
+    # Neither refusal has ended the refusal of other commands.
+    _require_refusal(backed_up)
+
+
+@promise("the cache serves nothing newer than the restored rows")
+def test_no_server_starts_until_the_cache_is_invalidated(backed_up: BackedUp, recovered: datetime) -> None:
+    def fail() -> None:
+        raise BackupError("cannot invalidate the cache")
+
+    steps = PostRestore(backed_up.apply_roles, fail)
+    with pytest.raises(BackupError, match="cannot invalidate"):
+        restore(backed_up.site, Target(recovered), steps, backed_up.said.append)
+    _require_refusal(backed_up)
+    docker("start", backed_up.site.postgres)
+    assert docker("wait", backed_up.site.postgres, timeout_seconds=60).strip() == "1"
+
+
+@promise("the same command completes a restore that was killed at any step")
+def test_a_resumed_restore_starts_a_primary_and_keeps_what_it_has_written(
+    backed_up: BackedUp, recovered: datetime
 ) -> None:
-    backed_up.backup()
-    files = "cd /repo; find . -type f ! -path './archive/*' -exec sha1sum {} + | sort"
-    before = backed_up.in_volume(files)
-    backed_up.killed_at(step, "drill")
-    # The control: there are leftover containers or volumes.
-    assert _throwaways(backed_up) != ""
-    note = f"beside-a-drill-{step.split()[0]}"
-    # As after a rotation: the drill logs in as role app.
-    backed_up.sql("ALTER ROLE app_a NOLOGIN")
-    found = _drill(backed_up, backed_up.note(note))
-    assert found.ok, found.document()
-    assert found.rto_seconds is not None
-    assert found.rpo_seconds is not None
-    assert found.rto_seconds > 0
-    assert found.aimed_for is not None
-    assert found.newest_commit is None or found.newest_commit <= found.aimed_for
-    assert found.rows["users"] >= 1
-    assert backed_up.in_volume(files) == before
+    _interrupt_at(backed_up, recovered, "starting Postgres")
+    # Patroni starts every server as a standby. It writes the file, and removes it when it promotes the server.
+    backed_up.in_volume("touch /data/15/standby.signal")
+    _interrupt_at(backed_up, recovered, "removing the old data")
+    since = backed_up.started_at()
+    backed_up.note("since-the-restore")
+    _complete_restore(backed_up, recovered, kept="since-the-restore", lost="newer-and-cached")
+    assert backed_up.started_at() == since
+    refuse_during_restore(backed_up.checkout, "test")
+    assert any(
+        line.startswith("resuming the interrupted restore that began at 20") for line in backed_up.said
+    )
+
+
+def _interrupt_at(backed_up: BackedUp, moment: datetime, step: str) -> None:
+    """Restore in this process, and interrupt it when it announces a step."""
+
+    def say(line: str) -> None:
+        if line.startswith(step):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore(backed_up.site, Target(moment), backed_up.post_restore(), say)
+
+
+def _complete_restore(backed_up: BackedUp, moment: datetime, *, kept: str, lost: str) -> None:
+    backed_up.restore(moment)
+    notes = backed_up.notes()
+    assert {"kept", kept} <= notes
+    assert lost not in notes
+    assert backed_up.in_volume("ls /data").split() == ["15"]
     assert _throwaways(backed_up) == ""
-    assert note in backed_up.notes()
+    backed_up.note("after")
+    backed_up.archived()
+    backed_up.sql("DELETE FROM groundwork.users WHERE username = 'after'")
 
 
-# procps is not in the image.
-_KILL_PGBACKREST = (
-    'for p in /proc/[0-9]*; do if grep -aq "^pgbackrest" $p/cmdline 2>/dev/null'
-    ' && ! grep -aq archive-push $p/cmdline; then kill -9 "${p#/proc/}"; fi; done; true'
+def _require_refusal(backed_up: BackedUp) -> None:
+    with pytest.raises(OpsError, match="run the same `groundwork restore` again") as locked:
+        refuse_during_restore(backed_up.checkout, "test")
+    assert locked.value.exit_code == Exit.LOCKED
+
+
+@pytest.mark.skipif(
+    not IS_FULL, reason="the restores above are killed at two steps, and the second one is completed"
 )
-
-
-def _naive_restore(backed_up: BackedUp) -> set[str]:
-    """Restore to the latest state as one would by hand, check that the server starts, and return its rows."""
-    volumes = {
-        backup_repository.FOLDER: (backed_up.site.repository_volume, False),
-        postgres.CONFIG_DIR: (backed_up.site.config_volume, False),
-    }
-    with workbench(backed_up.site, "naive", volumes) as bench:
-        bench.sh(f"{backup.PGBACKREST} restore --type=default")
-        bench.start_server(backup.PGDATA, archive_mode="off")
-        sql = "SELECT username FROM groundwork.users"
-        return set(bench.sh('psql -Atc "$1" groundwork', sql).split())
+@promise("the same command completes a restore that was killed at any step")
+@pytest.mark.parametrize("step", RESTORE_STEPS)
+def test_a_restore_killed_at_a_step_is_completed_by_the_next(backed_up: BackedUp, step: str) -> None:
+    backed_up.backup()
+    moment = backed_up.note(f"before-{step.split()[0]}")
+    backed_up.note("later")
+    backed_up.killed_at(step, "restore", moment.isoformat())
+    _complete_restore(backed_up, moment, kept=f"before-{step.split()[0]}", lost="later")
 
 
 @promise("a full backup repository is reported, and the server keeps running")
