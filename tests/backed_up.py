@@ -26,7 +26,7 @@ from ops.backup.repository import Backup, Contents
 from ops.backup.restore import Restored, Target, look, restore
 from ops.backup.site import BackupSite
 from ops.backup.take_backup import take_backup
-from tests.containers import LABEL, Server, postgres_server, wait_until
+from tests.containers import LABEL, START_SECONDS, Server, postgres_server, wait_until
 
 ROOT = Path(__file__).parents[1]
 _OWNER = f"uid={postgres.UID},gid={postgres.GID},mode=0700"
@@ -193,7 +193,7 @@ def backed_up_server(
             site = site_of(server.container, found["Image"], data, config, repository, lock)
             apply_pending(server.database_url("migrator"), read_source())
             # Only now, because a server that archives by the clock makes a WAL file for each second of the migrations.
-            wait_until(server.answers)
+            wait_until(server.answers, START_SECONDS)
             docker(
                 *("run", "--detach", "--init", "--name", bench, "--label", LABEL, "--network", "none"),
                 *(
