@@ -50,7 +50,7 @@ def listener(docker_engine: None) -> Iterator[str]:
 
 @contextmanager
 def exporter(service: str, command: Sequence[str], servers: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Run an exporter, and yield the address (host:port) at which the host reaches it.
+    """Run an exporter, and yield its container.
 
     `servers` are those of a Redis with replicas: name -> address.
     """
@@ -60,10 +60,19 @@ def exporter(service: str, command: Sequence[str], servers: Mapping[str, str] | 
         files[replicas.PATHS_FILE] = replicas.render_redis_paths(servers)
         environment = replicas.REDIS_ENVIRONMENT
     with ExitStack() as stack:
-        container = run(
-            stack, build_image("monitoring"), service, command, files, environment, network="bridge"
-        )
-        yield f"{address(container)}:{PORTS[service]}"
+        yield run(stack, build_image("monitoring"), service, command, files, environment, network="bridge")
+
+
+@pytest.fixture(scope="module")
+def redis_exporter(docker_engine: None) -> Iterator[str]:
+    """The container of an exporter as in a stack without replicas."""
+    with exporter(REDIS_EXPORTER, COMMAND) as container:
+        yield container
+
+
+def of(service: str, container: str) -> str:
+    """Return the address (host:port) at which this machine reaches an exporter."""
+    return f"{address(container)}:{PORTS[service]}"
 
 
 def address(container: str) -> str:
@@ -110,13 +119,15 @@ def attacks(where: str, listener: str) -> list[str]:
 
 
 @promise("no request makes an exporter connect to another address")
-def test_the_redis_exporter_connects_to_no_address_that_a_request_names(listener: str) -> None:
-    with exporter(REDIS_EXPORTER, COMMAND) as where:
-        wait_until(lambda: ask(f"{where}/health")[0] == 200)
-        assert ask(f"{where}/metrics?target=x")[1].count("redis_up 0") == 1
-        assert not connects(listener, *attacks(where, listener))
-        for path in ("scrape", "", "-/reload", "metrics/", "health/x", "METRICS"):
-            assert ask(f"{where}/{path}")[0] == 403, path
+def test_the_redis_exporter_connects_to_no_address_that_a_request_names(
+    listener: str, redis_exporter: str
+) -> None:
+    where = of(REDIS_EXPORTER, redis_exporter)
+    wait_until(lambda: ask(f"{where}/health")[0] == 200)
+    assert ask(f"{where}/metrics?target=x")[1].count("redis_up 0") == 1
+    assert not connects(listener, *attacks(where, listener))
+    for path in ("scrape", "", "-/reload", "metrics/", "health/x", "METRICS"):
+        assert ask(f"{where}/{path}")[0] == 403, path
 
 
 @promise("no request makes an exporter connect to another address")
@@ -125,7 +136,9 @@ def test_with_replicas_a_path_leads_to_its_own_server_only(listener: str) -> Non
         "redis-2": configuration.redis_address("nowhere", redis.PORT),
         "redis-3": configuration.redis_address(address(listener), redis.PORT),
     }
-    with exporter(REDIS_EXPORTER, configuration.redis_exporter_command("", "monitor"), servers) as where:
+    command = configuration.redis_exporter_command("", "monitor")
+    with exporter(REDIS_EXPORTER, command, servers) as container:
+        where = of(REDIS_EXPORTER, container)
         wait_until(lambda: ask(f"{where}/health")[0] == 200)
         asked = f"{where}/metrics/redis-2?target={servers['redis-3']}"
         assert ask(asked)[1].count("redis_up 0") == 1
@@ -143,7 +156,8 @@ def test_with_replicas_a_path_leads_to_its_own_server_only(listener: str) -> Non
 @promise("no request makes an exporter connect to another address", control=True)
 def test_without_the_filter_the_exporter_connects_where_a_request_says(listener: str) -> None:
     bare = ["prometheus-redis-exporter", f"-web.listen-address=:{PORTS[REDIS_EXPORTER]}", *COMMAND[3:]]
-    with exporter(REDIS_EXPORTER, bare) as where:
+    with exporter(REDIS_EXPORTER, bare) as container:
+        where = of(REDIS_EXPORTER, container)
         wait_until(lambda: ask(f"{where}/health")[0] == 200)
         assert connects(listener, *attacks(where, listener))
 
@@ -151,7 +165,8 @@ def test_without_the_filter_the_exporter_connects_where_a_request_says(listener:
 @promise("no request makes an exporter connect to another address")
 def test_the_postgres_exporter_connects_to_no_address_that_a_request_names(listener: str) -> None:
     command = ["env", "DATA_SOURCE_URI=127.0.0.1:1/x", "prometheus-postgres-exporter"]
-    with exporter(POSTGRES_EXPORTER, command) as where:
+    with exporter(POSTGRES_EXPORTER, command) as container:
+        where = of(POSTGRES_EXPORTER, container)
         wait_until(lambda: ask(f"{where}/")[0] == 200)
         assert not connects(listener, *attacks(where, listener))
 
@@ -175,42 +190,39 @@ def test_the_container_ends_when_the_exporter_of_one_replica_ends(docker_engine:
         )
         for port in (PORTS[POSTGRES_EXPORTER], PORTS[POSTGRES_EXPORTER] + 1):
             wait_until(lambda port=port: ask(f"{address(container)}:{port}/")[0] == 200)  # type: ignore[misc]
-        # Detached, because the container may end before the command does.
-        docker("exec", "--detach", container, "bash", "-c", _KILL, "prometheus-post")
-        wait_until(lambda: docker("inspect", "--format", "{{.State.Running}}", container).strip() == "false")
+        require_end(container, "prometheus-post")
 
 
-@pytest.mark.parametrize("process", ["haproxy", "prometheus-redi"])
-def test_the_container_ends_when_the_exporter_or_its_filter_ends(docker_engine: None, process: str) -> None:
-    """Docker then starts both again. A name in /proc has 15 characters."""
-    with ExitStack() as stack:
-        files = {"redis_passwords.json": "{}", "ca.crt": make_authority("nobody").certificate}
-        container = run(stack, build_image("monitoring"), REDIS_EXPORTER, COMMAND, files, network="bridge")
-        wait_until(lambda: ask(f"{address(container)}:{PORTS[REDIS_EXPORTER]}/health")[0] == 200)
-        docker("exec", "--detach", container, "bash", "-c", _KILL, process)
-        wait_until(lambda: docker("inspect", "--format", "{{.State.Running}}", container).strip() == "false")
+def test_the_container_ends_when_the_exporter_or_its_filter_ends(redis_exporter: str) -> None:
+    """Docker then starts both again."""
+    for process in ("haproxy", "prometheus-redi"):
+        docker("start", redis_exporter)
+        wait_until(lambda: ask(f"{of(REDIS_EXPORTER, redis_exporter)}/health")[0] == 200)
+        require_end(redis_exporter, process)
+
+
+def require_end(container: str, process: str) -> None:
+    """Kill a process of a container, and wait until the container has ended. A name in /proc has 15 characters."""
+    # Detached, because the container may end before the command does.
+    docker("exec", "--detach", container, "bash", "-c", _KILL, process)
+    wait_until(lambda: docker("inspect", "--format", "{{.State.Running}}", container).strip() == "false")
 
 
 @promise("no request stops, reloads or changes Prometheus")
-@pytest.mark.parametrize(
-    ("path", "reason"),
-    [
+def test_no_request_stops_reloads_or_changes_prometheus(scene: Scene) -> None:
+    for path, reason in (
         ("-/quit", "Lifecycle API is not enabled"),
         ("-/reload", "Lifecycle API is not enabled"),
         ("api/v1/admin/tsdb/snapshot", "admin APIs disabled"),
         ("api/v1/admin/tsdb/clean_tombstones", "admin APIs disabled"),
         ("api/v1/admin/tsdb/delete_series?match[]=up", "admin APIs disabled"),
         ("api/v1/write", "remote write receiver needs to be enabled"),
-    ],
-)
-@pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_no_request_stops_reloads_or_changes_prometheus(
-    scene: Scene, path: str, reason: str, method: str
-) -> None:
-    status, text = ask(f"127.0.0.1:{scene.prometheus.port}/{path}", method)
-    assert reason in text or status == 405
-    assert status >= 400
-    assert scene.prometheus.is_ready()
+    ):
+        for method in ("POST", "PUT"):
+            status, text = ask(f"127.0.0.1:{scene.prometheus.port}/{path}", method)
+            assert reason in text or status == 405, (method, path)
+            assert status >= 400, (method, path)
+            assert scene.prometheus.is_ready(), (method, path)
 
 
 @promise("no request stops, reloads or changes Prometheus")

@@ -33,9 +33,8 @@ def test_every_metric_and_label_that_is_named_exists(series: Series) -> None:
 
 
 @promise("every metric that alert rules and dashboards use exists", control=True)
-@pytest.mark.parametrize(
-    ("expression", "gap"),
-    [
+def test_a_made_up_name_is_detected(series: Series) -> None:
+    for expression, gap in (
         ("groundwork_cache_hitz_total", "no metric groundwork_cache_hitz_total"),
         ("rate(pg_upp[5m]) > 1", "no metric pg_upp"),
         ('up{jobb="access"}', "up has no label jobb"),
@@ -45,10 +44,8 @@ def test_every_metric_and_label_that_is_named_exists(series: Series) -> None:
             "groundwork_cache_hits_total has no label entitee",
         ),
         ("up and on (job) sum(pg_role_connectionz)", "no metric pg_role_connectionz"),
-    ],
-)
-def test_a_made_up_name_is_detected(series: Series, expression: str, gap: str) -> None:
-    assert gap in all_missing({"here": expression}, series)["here"]
+    ):
+        assert gap in all_missing({"here": expression}, series)["here"], expression
 
 
 def test_every_target_is_up(scene: Scene) -> None:
