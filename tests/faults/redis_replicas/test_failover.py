@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 
 import pytest
-import redis
 
 from cache._sync.client import Client
 from cache.errors import CacheUnavailable
@@ -137,21 +136,6 @@ def test_without_a_primary_a_command_names_the_reason_of_each_server(group: Grou
         primary_url(url)
     assert str(missing.value).count("is a replica") == len(others)
     assert "\n" not in str(refused.value) + str(missing.value)
-
-
-@pytest.mark.parametrize("user", ["replica", "sentinel"])
-def test_a_user_of_the_servers_reads_and_writes_no_key(group: Group, user: str) -> None:
-    with redis.Redis.from_url(group.servers[0].redis_url(user), driver_info=None, protocol=2) as client:
-        assert client.ping()
-        for command in (
-            ("GET", "gw:x"),
-            ("SET", "gw:x", "1"),
-            ("UNLINK", "gw:x"),
-            ("EVAL", "return 1", 0),
-            ("KEYS", "*"),
-        ):
-            with pytest.raises(redis.exceptions.NoPermissionError):
-                client.execute_command(*command)
 
 
 @promise("no read is stale during a failover of Redis, and no caller gets an error", control=True)
