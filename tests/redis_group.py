@@ -19,7 +19,7 @@ from redis.retry import Retry
 
 from cache.tls import closed_on_failure
 from infra.certificates import KeyPair, make_authority, make_server_certificate
-from infra.docker.engine import DockerError, File, copy_files, docker, inspect, replace_files
+from infra.docker.engine import DockerError, File, copy_files, docker
 from infra.spec import redis, redis_acl
 from infra.spec import redis_replication as replication
 from tests.containers import LABEL, START_SECONDS, Server, free_port, redis_image, wait_until
@@ -85,10 +85,10 @@ class Group:
         """Change all files, reload the servers and restart the Sentinels one by one, as an `up` of a rotation does."""
         passwords, accepted = self.servers[0].passwords | passwords, self.accepted() | accepted
         for server, address in zip(self.servers, self.addresses, strict=True):
-            _replace_files(server.container, _server_files(address, passwords, accepted))
+            _copy_files(server.container, _server_files(address, passwords, accepted))
             docker("exec", server.container, *redis.RELOAD)
         for container, address in zip(self.sentinels, self.sentinel_addresses, strict=True):
-            _replace_files(container, _sentinel_files(address, passwords, accepted))
+            _copy_files(container, _sentinel_files(address, passwords, accepted))
             docker("restart", container)
             wait_until(lambda each=container: has_quorum(each), START_SECONDS)  # type: ignore[misc]
         self.servers[0].passwords.update(passwords)
@@ -115,8 +115,8 @@ class Group:
 
 
 @contextmanager
-def redis_group(*, sentinels: int = replication.SENTINELS, min_replicas: int = 1) -> Iterator[Group]:
-    """Start a primary, its replicas and Sentinels. `min_replicas` replaces the number that the primary needs."""
+def redis_group(*, sentinels: int = replication.SENTINELS) -> Iterator[Group]:
+    """Start a primary, its replicas and Sentinels."""
     name = f"gw-test-{uuid.uuid4().hex[:8]}"
     image = redis_image()
     authority = make_authority("groundwork tests")
@@ -133,16 +133,13 @@ def redis_group(*, sentinels: int = replication.SENTINELS, min_replicas: int = 1
         group = Group(f"{name}-", [], addresses, [], sentinel_addresses)
         accepted = {user: (password,) for user, password in passwords.items()}
         for n, address in enumerate(addresses):
-            files = _server_files(address, passwords, accepted, min_replicas) | _certificate(
-                authority, address
-            )
+            files = _server_files(address, passwords, accepted) | _certificate(authority, address)
             container, port = f"{name}-{replication.SERVER_NAMES[n]}", free_port()
             start = replication.server_entrypoint(_IDENTITY, addresses[0] if n else None)
             stack.callback(docker, "rm", "--force", "--volumes", container)
             _run(container, name, address, image, files, start, [f"--publish=127.0.0.1:{port}:{redis.PORT}"])
             group.servers.append(Server(container, port, ca_file, authority, passwords))
-        if min_replicas:
-            group.primary()
+        group.primary()
         for n, address in enumerate(sentinel_addresses):
             files = _sentinel_files(address, passwords, accepted) | _certificate(authority, address)
             container = f"{name}-{replication.SENTINEL_NAMES[n]}"
@@ -188,14 +185,14 @@ def _create_network(name: str) -> str:
 
 
 def _server_files(
-    address: str, passwords: Mapping[str, str], accepted: Mapping[str, tuple[str, ...]], min_replicas: int = 1
+    address: str, passwords: Mapping[str, str], accepted: Mapping[str, tuple[str, ...]]
 ) -> dict[str, str]:
     conf = replication.render_server_conf(
         address=address, replica_password=passwords["replica"], buffer_bytes=2**24
     )
     return {
         "redis.conf": redis.render_conf(**_SETTINGS),  # type: ignore[arg-type]
-        redis.REPLICATION_FILE: conf + f"min-replicas-to-write {min_replicas}\n",
+        redis.REPLICATION_FILE: conf + "min-replicas-to-write 1\n",
         "users.acl": _aclfile(passwords, accepted, redis_acl.REPLICATED_USERS),
         **{f"{user}.password": passwords[user] for user in ("monitor", "rotator")},
     }
@@ -222,10 +219,8 @@ def _aclfile(
     return redis_acl.render_aclfile(accepted, users) + f"user administrator on #{digest} ~* &* +@all\n"
 
 
-def _replace_files(container: str, files: dict[str, str]) -> None:
-    (found,) = inspect("container", container)
-    (volume,) = (mount["Name"] for mount in found["Mounts"] if mount["Destination"] == redis.CONFIG_DIR)
-    replace_files(volume, found["Image"], {k: File(v, redis.UID, redis.GID) for k, v in files.items()})
+def _copy_files(container: str, files: dict[str, str]) -> None:
+    copy_files(container, redis.CONFIG_DIR, {k: File(v, redis.UID, redis.GID) for k, v in files.items()})
 
 
 def _certificate(authority: KeyPair, address: str) -> dict[str, str]:
@@ -255,5 +250,5 @@ def _run(
         "--volume", redis.CONFIG_DIR, "--dns", "127.0.0.1", "--cap-drop", "ALL",
         "--security-opt", "no-new-privileges=true", "--init", "--entrypoint", program, image, *arguments,
     )  # fmt: skip
-    copy_files(container, redis.CONFIG_DIR, {k: File(v, redis.UID, redis.GID) for k, v in files.items()})
+    _copy_files(container, files)
     docker("start", container)

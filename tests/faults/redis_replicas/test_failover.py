@@ -28,7 +28,7 @@ from tests.faults.redis_replicas.drill import Drill
 from tests.integration.data_access import cache_settings
 from tests.monitored import monitored
 from tests.promises import promise
-from tests.redis_group import Group, redis_group
+from tests.redis_group import Group
 from tests.scale import scaled
 
 Fault = Callable[[Group, int], AbstractContextManager[None]]
@@ -59,6 +59,22 @@ def drained(group: Group, position: int) -> Iterator[None]:
     """Fail over as `up` does before it replaces the primary's container."""
     assert drain(group.servers[0].container, SERVER_NAMES[position], group.maxmemory_bytes)
     yield
+
+
+@contextmanager
+def accepting_writes_alone(group: Group) -> Iterator[None]:
+    """Let a primary accept writes without replicas."""
+
+    def require(replicas: int) -> None:
+        for n in range(len(group.servers)):
+            with group.administrator(n) as client:
+                client.config_set("min-replicas-to-write", replicas)
+
+    require(0)
+    try:
+        yield
+    finally:
+        require(1)
 
 
 @promise("no read is stale during a failover of Redis, and no caller gets an error")
@@ -141,9 +157,9 @@ def test_without_a_primary_a_command_names_the_reason_of_each_server(group: Grou
 @promise("no read is stale during a failover of Redis, and no caller gets an error", control=True)
 @promise("never do two Redis servers accept writes at the same time", control=True)
 def test_without_a_required_replica_two_servers_accept_writes_and_reads_are_stale(
-    docker_engine: None, database: Database, namespace: str
+    group: Group, database: Database, namespace: str
 ) -> None:
-    with redis_group(min_replicas=0) as group:
+    with accepting_writes_alone(group):
         drill = Drill(group, database, namespace)
         try:
             drill.wait_for_use()
@@ -155,3 +171,4 @@ def test_without_a_required_replica_two_servers_accept_writes_and_reads_are_stal
         finally:
             outcome = drill.finish()
     assert outcome.overlaps
+    group.primary()
