@@ -178,6 +178,7 @@ def test_an_up_without_a_primary_creates_what_a_primary_needs(
         _observe(checkout, 0)
 
 
+@promise("the subnet changes together with turning replicas off, and not while there are replicas")
 def test_the_subnet_of_a_cluster_cannot_change(monkeypatch: pytest.MonkeyPatch, checkout: Checkout) -> None:
     use(monkeypatch, Engine(postgres=True, postgres_2=False, postgres_3=False))
     with pytest.raises(InfraError, match=r"networkSubnet cannot change from 10.201.7.0/24 to 10.9.0.0/24"):

@@ -345,6 +345,7 @@ def test_a_replica_that_does_not_become_the_primary_is_reported(
     assert refused.value.exit_code == Exit.UNREACHABLE
 
 
+@promise("`cluster reinit` copies a replica again in any state, and never the primary")
 def test_the_primary_does_not_copy_itself(stack: Cluster, patroni: Patroni) -> None:
     with pytest.raises(OpsError, match="postgres is the primary of stack 'dev', whose data") as refused:
         stack.require_copyable("postgres")
