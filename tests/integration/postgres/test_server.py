@@ -136,9 +136,7 @@ def test_rds_gets_numbers_for_booleans_and_names_for_switches(server: Server) ->
 
 
 @promise("a bad setting is refused in one line that names it, before anything is changed")
-@pytest.mark.parametrize("kind", ["postgres", "patroni"])
-def test_a_parameter_with_which_the_server_would_not_start_is_refused(docker_engine: None, kind: str) -> None:
-    image = build_image(kind)
+def test_a_parameter_with_which_the_server_would_not_start_is_refused(docker_engine: None) -> None:
     wrong = {
         ("shared_buffers", "512M"): r'"512M"\. Valid units for this parameter are "B", "kB", "MB"',
         ("work_men", "4MB"): 'unrecognized configuration parameter "work_men"; correct or remove',
@@ -146,11 +144,14 @@ def test_a_parameter_with_which_the_server_would_not_start_is_refused(docker_eng
         ("max_wal_senders", "it's"): r'parameter "max_wal_senders": "it\'s"',
     }
     right = {"work_mem": "9MB", "search_path": "'a\\b', c", "timezone": "Europe/Berlin", "custom.name": "ünï"}
-    for (name, value), message in wrong.items():
-        parameters = postgres.parameters(512 * 1024**2, 100, right | {name: value})
-        with pytest.raises(SettingError, match=rf"groundwork:postgresParameters: .*{message}"):
-            check(image, postgres.render_conf(parameters))
-    check(image, postgres.render_conf(postgres.parameters(512 * 1024**2, 100, right)))
+    # Both images have the same packages of Postgres, so that one wrong parameter is enough for the other one.
+    for kind, count in (("postgres", len(wrong)), ("patroni", 1)):
+        image = build_image(kind)
+        for (name, value), message in [*wrong.items()][:count]:
+            parameters = postgres.parameters(512 * 1024**2, 100, right | {name: value})
+            with pytest.raises(SettingError, match=rf"groundwork:postgresParameters: .*{message}"):
+                check(image, postgres.render_conf(parameters))
+        check(image, postgres.render_conf(postgres.parameters(512 * 1024**2, 100, right)))
 
 
 # Runs the start of a server beside a configuration of pgBackRest and an existing data folder, instead of the server
