@@ -23,7 +23,7 @@ _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 @pytest.fixture(scope="module")
 def expired(docker_engine: None) -> Iterator[Server]:
-    with containers.postgres_server(certificate_days=-1) as server:
+    with containers.postgres_server(certificate_days=-1, in_memory=True) as server:
         yield server
 
 
@@ -100,27 +100,23 @@ def test_nothing_but_the_end_was_wrong_with_it(expired: Server) -> None:
 
 
 @promise("TLS is 1.2 or newer")
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1], ids=lambda v: v.name)
-def test_an_old_version_of_tls_is_refused_by_the_server(
-    stack_postgres: Server, version: ssl.TLSVersion
-) -> None:
-    with pytest.raises(ssl.SSLError, match=r"(?i)alert.protocol.version"):
-        handshake(stack_postgres, version)
+def test_an_old_version_of_tls_is_refused_by_the_server(stack_postgres: Server) -> None:
+    for version in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
+        with pytest.raises(ssl.SSLError, match=r"(?i)alert.protocol.version"):
+            handshake(stack_postgres, version)
 
 
 @promise("TLS is 1.2 or newer", control=True)
-@pytest.mark.parametrize(
-    ("version", "spoken"), [(ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")]
-)
-def test_a_version_of_today_is_spoken(stack_postgres: Server, version: ssl.TLSVersion, spoken: str) -> None:
-    assert handshake(stack_postgres, version) == spoken
+def test_a_version_of_today_is_spoken(stack_postgres: Server) -> None:
+    assert handshake(stack_postgres, ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
+    assert handshake(stack_postgres, ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
 
 
 @promise("TLS uses only ciphers with forward secrecy and authenticated encryption")
-@pytest.mark.parametrize("cipher", WEAK_CIPHERS)
-def test_a_weak_cipher_is_refused_by_the_server(stack_postgres: Server, cipher: str) -> None:
-    with pytest.raises(ssl.SSLError, match=r"(?i)handshake.failure"):
-        handshake(stack_postgres, ssl.TLSVersion.TLSv1_2, cipher)
+def test_a_weak_cipher_is_refused_by_the_server(stack_postgres: Server) -> None:
+    for cipher in WEAK_CIPHERS:
+        with pytest.raises(ssl.SSLError, match=r"(?i)handshake.failure"):
+            handshake(stack_postgres, ssl.TLSVersion.TLSv1_2, cipher)
 
 
 @promise("TLS uses only ciphers with forward secrecy and authenticated encryption", control=True)
