@@ -131,7 +131,8 @@ def observe(checkout: Checkout, stack: str, *, replicas: int, subnet: str) -> Cl
     """Return the cluster before an `up`. Raises InfraError if the settings cannot be reached from it."""
     first = checkout.name(stack, _FIRST)
     members = member_containers(first)
-    if replicas == 0 and retired_replicas(checkout, stack):
+    # A replica that runs beside the mark may be the primary, so that the mark proves nothing.
+    if replicas == 0 and retired_replicas(checkout, stack) and not _runs(_others(members)):
         return ClusterState(exists=bool(members), primary=_FIRST)
     if not members:
         if replicas == 0 and _has_replicas_data(checkout, stack) and primary_of({_FIRST: first}) is None:
@@ -170,12 +171,20 @@ def retire_replicas(checkout: Checkout, stack: str) -> list[str]:
 
     A commit that waits for a replica is then never acknowledged, and no replica can become the primary when the first
     server is replaced by a single one. A file records this, so that an interrupted `up` can be continued.
+    Raises NoPrimary if another member became the primary before it was stopped.
     """
-    members = member_containers(checkout.name(stack, _FIRST))
-    others = [container for member, container in members.items() if member != _FIRST]
+    first = checkout.name(stack, _FIRST)
+    others = _others(member_containers(first))
     if others:
-        _retirement(checkout, stack).set()
         docker("stop", *others, timeout_seconds=STOP_LIMIT_SECONDS)
+        mark = _retirement(checkout, stack)
+        # An `up` that continues may have removed the first server already.
+        if not mark.is_set() and primary_of({_FIRST: first}) is None:
+            raise NoPrimary(
+                f"{_FIRST} is not the primary of stack {stack!r} any more; run `groundwork up --stack {stack}` again,"
+                " which starts the replicas and names the primary"
+            )
+        mark.set()
     return others
 
 
@@ -189,6 +198,15 @@ def retired_replicas(checkout: Checkout, stack: str) -> list[str]:
 def forget_retirement(checkout: Checkout, stack: str) -> None:
     """Allow the replicas to be started again. Call it after the `up`, and before one that keeps the replicas."""
     _retirement(checkout, stack).remove()
+
+
+def _others(members: dict[str, str]) -> list[str]:
+    return [container for member, container in members.items() if member != _FIRST]
+
+
+def _runs(containers: list[str]) -> bool:
+    """Return whether one of the containers runs. A frozen one can be thawed, so it runs too."""
+    return any(each["State"]["Running"] for each in inspect("container", *containers))
 
 
 def _retirement(checkout: Checkout, stack: str) -> Mark:

@@ -223,6 +223,7 @@ def test_replicas_that_an_interrupted_up_has_retired_are_never_started(
     monkeypatch.setattr(site_module, "inspect", lambda *_: [found])
     assert BackupSite.of(checkout, "dev").replicas == REPLICAS
     monkeypatch.setattr(members, "docker", lambda *_, **__: "")
+    monkeypatch.setattr(members, "psql", lambda *_, **__: "t")
     members.retire_replicas(checkout, "dev")
     if is_refused:
         with pytest.raises(OpsError, match="groundwork up --stack dev` to complete it") as refused:

@@ -39,7 +39,11 @@ class Engine:
             return [{"IPAM": {"Config": [{"Subnet": SUBNET}]}}]
         if kind == "volume":
             return [{"Name": name} for name in names if name in self.volumes]
-        return [{"Name": f"/{name}"} for name in names if name in self.answers]
+        return [
+            {"Name": f"/{name}", "State": {"Running": name not in self.stopped}}
+            for name in names
+            if name in self.answers
+        ]
 
     def psql(self, container: str, *_: Any, **__: Any) -> str:
         answer = self.answers.get(container)
@@ -150,6 +154,48 @@ def test_turning_replicas_off_is_continued_without_the_first_container(
     forget_retirement(checkout, "dev")
     with pytest.raises(NoPrimary, match="has no primary"):
         _observe(checkout, 0)
+
+
+@promise("turning replicas off keeps the data, and is refused while another server is the primary")
+def test_replicas_that_an_interrupted_stop_has_left_running_are_asked_for_the_primary(
+    monkeypatch: pytest.MonkeyPatch, checkout: Checkout
+) -> None:
+    """Such a replica may become the primary, and the next `up` would delete its newer data."""
+    engine = use(monkeypatch, Engine(postgres=True, postgres_2=False, postgres_3=False))
+
+    def interrupt(*_: str, timeout_seconds: float) -> str:
+        raise DockerError("`docker stop` did not finish")
+
+    monkeypatch.setattr(members, "docker", interrupt)
+    with pytest.raises(DockerError, match="did not finish"):
+        retire_replicas(checkout, "dev")
+    # So the next `up` starts them again.
+    assert retired_replicas(checkout, "dev") == []
+    engine.answers |= {f"{PREFIX}postgres": None, f"{PREFIX}postgres-3": True}
+    with pytest.raises(NoPrimary, match="while postgres-3 is the primary"):
+        _observe(checkout, 0)
+
+
+@promise("turning replicas off keeps the data, and is refused while another server is the primary")
+def test_a_retired_replica_that_runs_again_is_asked_for_the_primary(
+    monkeypatch: pytest.MonkeyPatch, checkout: Checkout
+) -> None:
+    engine = use(monkeypatch, Engine(postgres=True, postgres_2=False, postgres_3=False))
+    retire_replicas(checkout, "dev")
+    engine.stopped = (f"{PREFIX}postgres", f"{PREFIX}postgres-2")
+    engine.answers |= {f"{PREFIX}postgres": None, f"{PREFIX}postgres-3": True}
+    with pytest.raises(NoPrimary, match="while postgres-3 is the primary"):
+        _observe(checkout, 0)
+
+
+@promise("turning replicas off keeps the data, and is refused while another server is the primary")
+def test_a_primary_that_moves_during_the_stop_is_not_deleted(
+    monkeypatch: pytest.MonkeyPatch, checkout: Checkout
+) -> None:
+    use(monkeypatch, Engine(postgres=False, postgres_2=True, postgres_3=False))
+    with pytest.raises(NoPrimary, match="not the primary of stack 'dev' any more; run `groundwork up"):
+        retire_replicas(checkout, "dev")
+    assert retired_replicas(checkout, "dev") == []
 
 
 def test_without_a_primary_nothing_is_changed(monkeypatch: pytest.MonkeyPatch, checkout: Checkout) -> None:
