@@ -57,15 +57,16 @@ def replicas(examination: Examination) -> CheckResult:
 
 def _paused(members: list[Member]) -> str | None:
     """Return a container whose Patroni is in maintenance mode, or None. An interrupted command may have left it on."""
-    container = next((member.container for member in members if member.is_well), None)
-    if container is None:
-        return None
-    try:
-        lines = patronictl(container, "show-config", SCOPE, seconds=15).splitlines()
-    except DockerError:
-        # The check of etcd reports it.
-        return None
-    return container if "pause: true" in lines else None
+    for member in members:
+        if not member.is_well:
+            continue
+        try:
+            lines = patronictl(member.container, "show-config", SCOPE, seconds=15).splitlines()
+        except DockerError:
+            # It may be isolated. If no member answers, the check of etcd reports it.
+            continue
+        return member.container if "pause: true" in lines else None
+    return None
 
 
 def _foreign_slots(member: Member) -> list[str]:

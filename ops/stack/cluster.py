@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,19 +86,15 @@ class Cluster:
             each["Name"].lstrip("/"): each["State"]["Status"]
             for each in inspect("container", *self.containers.values())
         }
-        reason = "none is running"
-        for container in self.containers.values():
-            if states.get(container) != "running":
-                continue
-            try:
-                listed = listed_members(container)
-            except DockerError as error:
-                # The others would wait for etcd as long.
-                reason = str(error)
-                break
-            if listed:
-                return [self._member(name, listed, states) for name in MEMBERS]
-            reason = "etcd does not answer"
+        running = [container for container in self.containers.values() if states.get(container) == "running"]
+        # An isolated server uses up the time limit, as does each one without etcd, so all are asked at the same time.
+        with ThreadPoolExecutor(max_workers=len(MEMBERS)) as pool:
+            answers = list(pool.map(_ask_members, running))
+        for answer in answers:
+            if answer and not isinstance(answer, DockerError):
+                return [self._member(name, answer, states) for name in MEMBERS]
+        errors = [str(answer) for answer in answers if answer]
+        reason = errors[0] if errors else "etcd does not answer" if running else "none is running"
         raise OpsError(
             f"the roles of the Postgres servers of stack {self.stack!r} are not known: {reason};"
             f" see `groundwork status --stack {self.stack}`",
@@ -343,6 +340,13 @@ def _by_role(members: Sequence[Member]) -> dict[str, str]:
 def _present(roles: Mapping[str, str]) -> str:
     """Return the part of a message that names the present primary, if there is one."""
     return f"; {roles[PRIMARY]} is the primary" if PRIMARY in roles else ""
+
+
+def _ask_members(container: str) -> list[dict[str, Any]] | DockerError:
+    try:
+        return listed_members(container)
+    except DockerError as error:
+        return error
 
 
 def _position(lsn: object) -> int:

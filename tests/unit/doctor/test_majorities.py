@@ -108,9 +108,11 @@ def test_a_stack_without_replicas_is_not_checked(monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def patroni(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What Patroni reports: `lag` of the last member, and `config`."""
-    said: dict[str, Any] = {"lag": 0, "config": "loop_wait: 2\n", "slots": "", "silent": ""}
+    said: dict[str, Any] = {"lag": 0, "config": "loop_wait: 2\n", "slots": "", "silent": "", "isolated": ""}
 
-    def ctl(_: str, command: str, *__: str, seconds: int = 0) -> str:
+    def ctl(container: str, command: str, *__: str, seconds: int = 0) -> str:
+        if container == said["isolated"]:
+            raise DockerError("`docker exec` failed: exit status 124")
         if command == "show-config":
             return str(said["config"])
         roles = dict(zip(MEMBERS, ("Leader", "Sync Standby", "Replica"), strict=True))
@@ -152,6 +154,15 @@ def test_replicas_that_lag_and_a_paused_failover_are_reported(
         f"postgres-3: replica, streaming, timeline 3, {lag} MB behind",
     )
     assert ("patronictl resume" in result.advice) == ("true" in config)
+
+
+@pytest.mark.parametrize("isolated", ["gw-postgres", "gw-postgres-3"])
+def test_a_paused_failover_is_reported_beside_a_server_that_has_just_been_isolated(
+    patroni: dict[str, Any], isolated: str
+) -> None:
+    # etcd still lists it, until its lease ends.
+    patroni.update(isolated=isolated, config="pause: true\n")
+    assert "failover is paused" in replicas.replicas(examined()).text
 
 
 @promise(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,22 +157,49 @@ def test_without_etcd_the_roles_are_not_known(stack: Cluster, patroni: Patroni) 
     assert refused.value.exit_code == Exit.UNREACHABLE
 
 
-def test_a_list_that_does_not_end_is_reported_and_not_asked_for_again(
+def test_lists_that_do_not_end_are_reported_after_one_time_limit(
     stack: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Without etcd, `patronictl list` waits forever.
+    # Without etcd, `patronictl list` waits forever, in each server.
     asked: list[str] = []
+    all_asked = threading.Barrier(len(MEMBERS))
 
     def hang(container: str, *_: str, seconds: int = 0) -> str:
-        assert 0 < seconds <= 30
+        assert 0 < seconds <= 15
         asked.append(container)
+        all_asked.wait(60)
         raise DockerError("`docker exec` failed: exit status 124")
 
     monkeypatch.setattr(members, "patronictl", hang)
     with pytest.raises(OpsError, match="cannot list the members; see whether etcd runs") as refused:
         stack.members()
     assert refused.value.exit_code == Exit.UNREACHABLE
-    assert asked == ["gw-postgres"]
+    assert sorted(asked) == sorted(CONTAINERS.values())
+
+
+@promise("the servers are listed whichever of them is isolated")
+@pytest.mark.parametrize("isolated", [*([member] for member in MEMBERS), MEMBERS[:2]], ids=str)
+def test_the_members_are_listed_whichever_of_them_is_isolated(
+    stack: Cluster, patroni: Patroni, monkeypatch: pytest.MonkeyPatch, isolated: Sequence[str]
+) -> None:
+    def ctl(container: str, *arguments: str, seconds: int = 0) -> str:
+        if container in {CONTAINERS[member] for member in isolated}:
+            raise DockerError("`docker exec` failed: exit status 124")
+        return patroni.ctl(container, *arguments, seconds=seconds)
+
+    monkeypatch.setattr(members, "patronictl", ctl)
+    patroni.absent = set(isolated)
+    assert [m.state for m in stack.members() if m.name in isolated] == ["not in the cluster"] * len(isolated)
+
+
+def test_a_member_whose_etcd_is_empty_does_not_hide_what_another_lists(
+    stack: Cluster, patroni: Patroni, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ctl(container: str, *arguments: str, seconds: int = 0) -> str:
+        return "[]" if container == "gw-postgres" else patroni.ctl(container, *arguments, seconds=seconds)
+
+    monkeypatch.setattr(members, "patronictl", ctl)
+    assert problems(stack.members()) == []
 
 
 def test_without_a_running_member_the_roles_are_not_known(stack: Cluster, patroni: Patroni) -> None:
