@@ -37,6 +37,7 @@ def _on_docker(checkout: Checkout, stack: str, settings: StackSettings) -> dict[
     from infra.docker.network_leases import take_leases
     from infra.docker.ownership import remove_leftovers, require_own
     from infra.docker.postgres import DATA_VOLUME
+    from infra.docker.postgres_cluster import shared_settings
     from infra.docker.redis_members import primary_of, redis_members, replication
     from infra.docker.stack import DockerStack, metrics_are_kept
     from infra.rotation_file import read_rotation
@@ -50,7 +51,14 @@ def _on_docker(checkout: Checkout, stack: str, settings: StackSettings) -> dict[
         for name in remove_leftovers(checkout, stack):
             pulumi.log.info(f"removed {name}, which an interrupted run had left behind")
     leases = take_leases(checkout, stack, settings)
-    cluster = observe(checkout, stack, replicas=settings.postgres_replicas, subnet=leases.subnet)
+    cluster = observe(
+        checkout,
+        stack,
+        replicas=settings.postgres_replicas,
+        subnet=leases.subnet,
+        # A preview changes nothing.
+        configuration=None if pulumi.runtime.is_dry_run() else json.dumps(shared_settings(settings)),
+    )
     if not pulumi.runtime.is_dry_run():
         if settings.postgres_replicas:
             forget_retirement(checkout, stack)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,8 +128,30 @@ def listed_members(container: str) -> list[dict[str, Any]]:
     return listed
 
 
-def observe(checkout: Checkout, stack: str, *, replicas: int, subnet: str) -> ClusterState:
-    """Return the cluster before an `up`. Raises InfraError if the settings cannot be reached from it."""
+def store_settings(containers: Iterable[str], configuration: str, *, seconds: int = _LIST_SECONDS) -> bool:
+    """Replace the settings that the members share in etcd, and return whether they differed.
+
+    Needs no primary: each container is tried until one reaches etcd. Raises DockerError if none does.
+    """
+    edit = ("edit-config", SCOPE, "--replace=-", "--force", "--quiet")
+    failed = DockerError("no member is there to reach etcd")
+    for container in containers:
+        try:
+            return "Configuration changed" in patronictl(
+                container, *edit, stdin=configuration, seconds=seconds
+            )
+        except DockerError as error:
+            failed = error
+    raise failed
+
+
+def observe(
+    checkout: Checkout, stack: str, *, replicas: int, subnet: str, configuration: str | None = None
+) -> ClusterState:
+    """Return the cluster before an `up`. Raises InfraError if the settings cannot be reached from it.
+
+    If there is no primary, `configuration` is stored in etcd first, and the primary that it makes possible is awaited.
+    """
     first = checkout.name(stack, _FIRST)
     members = member_containers(first)
     # A replica that runs beside the mark may be the primary, so that the mark proves nothing.
@@ -144,13 +167,17 @@ def observe(checkout: Checkout, stack: str, *, replicas: int, subnet: str) -> Cl
             )
         return ClusterState()
     primary = primary_of(members)
+    if primary is None and replicas and configuration is not None:
+        primary = _repaired(members, first, configuration)
     stores = inspect("container", *(checkout.name(stack, store) for store in etcd.MEMBERS))
     has_stores = len(stores) > len(etcd.MEMBERS) // 2
     # Without etcd, or without the only member that can create a cluster, this `up` creates what a primary needs.
     if primary is None and ((has_stores and _FIRST in members) or replicas == 0):
         raise NoPrimary(
             f"the Postgres of stack {stack!r} has no primary, so its servers cannot be changed one after the other;"
-            f" see `groundwork cluster status --stack {stack}`, and run the same command again when it has one"
+            f" see `groundwork cluster status --stack {stack}`, and run the same command again when it has one; if"
+            f" `groundwork logs --stack {stack}` shows that a parameter keeps the servers from starting, correct"
+            f" groundwork:postgresParameters and run `groundwork up --stack {stack}`"
         )
     if replicas == 0 and primary != _FIRST:
         raise NoPrimary(
@@ -164,6 +191,20 @@ def observe(checkout: Checkout, stack: str, *, replicas: int, subnet: str) -> Cl
             " again"
         )
     return ClusterState(exists=True, primary=primary, has_stores=has_stores)
+
+
+def _repaired(members: dict[str, str], first: str, configuration: str) -> str | None:
+    """Store settings without a primary, and return the member that becomes the primary with them, or None.
+
+    If no server starts with a parameter, it can be corrected only in etcd.
+    """
+    try:
+        if store_settings(members.values(), configuration):
+            primary_container(first)
+    except (DockerError, NoPrimary):
+        # The caller says what to do.
+        return None
+    return primary_of(members)
 
 
 def retire_replicas(checkout: Checkout, stack: str) -> list[str]:

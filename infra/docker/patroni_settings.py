@@ -3,44 +3,106 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import pulumi
 from pulumi import dynamic
 
-from infra.docker.members import listed_members, patronictl, primary_container
+from infra.docker.engine import DockerError, psql
+from infra.docker.members import (
+    WAIT_SECONDS,
+    listed_members,
+    member_containers,
+    patronictl,
+    primary_container,
+    store_settings,
+)
 from infra.dynamic import Provider
+from infra.spec.errors import InfraError
 from infra.spec.postgres_cluster import LOOP_SECONDS, SCOPE
+
+_POLL_SECONDS = 0.5
+_STREAMING = "SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'"
+# Patroni answers this if the member has lost its mark since it was listed.
+_UNNEEDED = "restart conditions are not satisfied"
 
 
 class PatroniSettingsProvider(Provider):
     """Replaces the settings in etcd, and restarts the servers that must restart for changed parameters.
 
-    Servers restart in place, replicas first, and the primary stays the primary.
+    Servers restart in place, one after the other, replicas first, and the primary stays the primary. A server that does
+    not start is the last one that is restarted, and the former settings are stored again.
     """
 
     ignored = frozenset({"container"})
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
-        self._apply(props["container"], props["configuration"])
+        _apply(props["container"], props["configuration"])
         return dynamic.CreateResult(id_=f"{props['container']}/settings", outs=dict(props))
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.UpdateResult:
-        self._apply(_news["container"], _news["configuration"])
+        try:
+            _apply(_news["container"], _news["configuration"])
+        except InfraError:
+            # With them the failed server starts again. Pulumi still has them as the applied ones, so that it would not
+            # call `update` for a user who reverts the change.
+            with suppress(DockerError):
+                store_settings(member_containers(_news["container"]).values(), _olds["configuration"])
+            raise
         return dynamic.UpdateResult(outs=dict(_news))
 
-    @staticmethod
-    def _apply(first: str, configuration: str) -> None:
-        container = primary_container(first)
-        edit = ("edit-config", SCOPE, "--replace=-", "--force", "--quiet")
-        if "Configuration changed" in patronictl(container, *edit, stdin=configuration):
-            # The members see the change in their next loop, and mark themselves if they must restart.
-            time.sleep(3 * LOOP_SECONDS)
+
+def _apply(first: str, configuration: str) -> None:
+    container = primary_container(first)
+    if store_settings([container], configuration, seconds=300):
+        # The members see the change in their next loop, and mark themselves if they must restart.
+        time.sleep(3 * LOOP_SECONDS)
+    # A larger max_connections must reach the replicas first, and a smaller one the primary first.
+    for is_primary in (False, True, False):
         # A killed `up` may have left marks of an earlier change.
-        if any(member.get("Pending restart") for member in listed_members(container)):
-            # A larger max_connections must reach the replicas first, and a smaller one the primary first.
-            for role in ("replica", "primary", "replica"):
-                patronictl(container, "restart", SCOPE, "--role", role, "--pending", "--force")
+        for member in listed_members(container):
+            if member.get("Pending restart") and (member["Role"] == "Leader") == is_primary:
+                _await_replicas(first)
+                _restart(container, member["Member"])
+
+
+def _await_replicas(first: str) -> None:
+    """Wait until every replica streams, so that a restart that fails is that of the only missing server."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        primary = primary_container(first)
+        streaming = psql(primary, _STREAMING).split()
+        missing = [
+            member
+            for member, container in member_containers(first).items()
+            if container != primary and member not in streaming
+        ]
+        if not missing:
+            return
+        if time.monotonic() > deadline:
+            raise DockerError(
+                f"{missing[0]} does not stream from the primary, so no other server is restarted for the changed"
+                f" parameters; see `groundwork logs --service {missing[0]}`, correct groundwork:postgresParameters or"
+                f" run `groundwork cluster reinit {missing[0]}`, and run `groundwork up` again"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _restart(container: str, member: str) -> None:
+    """Restart a member's Postgres. Raise DockerError if it does not start."""
+    try:
+        said = patronictl(container, "restart", SCOPE, member, "--pending", "--force")
+    except DockerError as error:
+        said = f"Failed: {str(error).splitlines()[-1]}"
+    # patronictl exits with 0 although a restart has failed.
+    for line in said.splitlines():
+        if line.startswith("Failed:") and _UNNEEDED not in line:
+            raise DockerError(
+                f"{member} did not restart with the changed parameters: {line.removeprefix('Failed: ')}; see"
+                f" `groundwork logs --service {member}`, correct groundwork:postgresParameters, and run"
+                " `groundwork up` again"
+            )
 
 
 class PatroniSettings(dynamic.Resource):

@@ -37,6 +37,7 @@ from infra.docker.postgres import (
 )
 from infra.docker.volume import make_volume
 from infra.images.context import image_context
+from infra.settings import StackSettings
 from infra.spec import etcd
 from infra.spec import postgres as server_spec
 from infra.spec import postgres_cluster as spec
@@ -69,9 +70,7 @@ class PostgresCluster(PostgresComponent):
         started = _make_stores(args, stores, child)
         image = Image(image_context(args.checkout, "patroni", args.settings.image_refresh), child)
         repository = make_repository(args, child)
-        dynamic = spec.dynamic_configuration(
-            server_parameters(args.settings), has_archive=args.settings.backups
-        )
+        dynamic = shared_settings(args.settings)
         own = spec.addresses(args.subnet, spec.MEMBERS, spec.FIRST_ADDRESS)
         authorities = spec.authorities_file(args.trust.accepted)
         configuration = single_configuration(args.settings)
@@ -129,6 +128,11 @@ class PostgresCluster(PostgresComponent):
             )
         }
         self._describe(servers[spec.MEMBERS[0]], repository, image)
+
+
+def shared_settings(settings: StackSettings) -> dict[str, Any]:
+    """Return the settings that the members of a stack share in etcd."""
+    return spec.dynamic_configuration(server_parameters(settings), has_archive=settings.backups)
 
 
 def _make_stores(

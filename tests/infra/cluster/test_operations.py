@@ -5,14 +5,45 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
 from infra.docker.engine import docker
+from infra.docker.members import patronictl
 from infra.spec import etcd
 from infra.spec.backup import PGDATA
-from infra.spec.postgres_cluster import MEMBERS
+from infra.spec.postgres_cluster import MEMBERS, SCOPE
 from tests.infra.cluster.conftest import LiveCluster
 from tests.promises import promise
 from tests.scale import IS_FULL
+
+# Postgres accepts the value, but cannot reserve so much memory when it starts.
+_TOO_MUCH = "4TB"
+
+
+@pytest.mark.skipif(not IS_FULL, reason="SCALE=full: it restarts all servers, three times")
+@promise("a parameter with which a server does not start takes down one replica at most")
+@promise("`up` corrects a parameter with which no server starts")
+def test_up_refuses_a_parameter_with_which_servers_do_not_start_and_applies_its_correction(
+    cluster: LiveCluster,
+) -> None:
+    cluster.wait_until_whole()
+    primary = cluster.primary()
+    settings = yaml.safe_load((cluster.checkout.root / "Pulumi.dev.yaml").read_text())
+    kept = {key.removeprefix("groundwork:"): value for key, value in settings["config"].items()}
+    cluster.checkout.settings(**kept, postgresParameters={"shared_buffers": _TOO_MUCH})
+    refused = cluster.checkout.run("up")
+    assert refused.returncode != 0
+    assert (
+        "did not restart with the changed parameters: restart for member" in refused.stderr + refused.stdout
+    )
+    assert cluster.primary() == primary
+    cluster.wait_until_whole()
+    # After a reboot, every server would start with a value that is in etcd.
+    patronictl(primary, "edit-config", SCOPE, "--pg", f"shared_buffers={_TOO_MUCH}", "--force", "--quiet")
+    docker("restart", *(cluster.container(member) for member in MEMBERS))
+    cluster.checkout.settings(**kept)
+    cluster.checkout.succeed("up")
+    cluster.wait_until_whole()
 
 
 @pytest.mark.skipif(not IS_FULL, reason="SCALE=full: it replaces two servers and a member of etcd")

@@ -18,6 +18,7 @@ from infra.docker.members import (
     retire_replicas,
     retired_replicas,
 )
+from infra.spec import postgres_cluster
 from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
 from tests.promises import promise
@@ -204,6 +205,58 @@ def test_without_a_primary_nothing_is_changed(monkeypatch: pytest.MonkeyPatch, c
     for replicas in (0, 2):
         with pytest.raises(NoPrimary, match="has no primary"):
             _observe(checkout, replicas)
+
+
+class Etcd:
+    """A cluster whose servers do not start with the settings in etcd. Some members do not reach etcd."""
+
+    def __init__(self, engine: Engine, *isolated: str) -> None:
+        self.engine, self.isolated = engine, {PREFIX + member for member in isolated}
+        self.stored = "huge_pages"
+
+    def ctl(self, container: str, command: str, *_: str, stdin: str = "", seconds: int) -> str:
+        assert (command, seconds <= 15) == ("edit-config", True)
+        if container in self.isolated:
+            raise DockerError("did not end")
+        changed, self.stored = self.stored != stdin, stdin
+        if stdin == "right":
+            self.engine.answers |= {f"{PREFIX}postgres-2": True}
+        return "Configuration changed\n" if changed else ""
+
+
+def _without_primary(monkeypatch: pytest.MonkeyPatch, *isolated: str) -> Etcd:
+    stores: dict[str, bool | None] = {"etcd_1": None, "etcd_2": None, "etcd_3": None}
+    engine = use(monkeypatch, Engine(postgres=None, postgres_2=None, postgres_3=None, **stores))
+    etcd = Etcd(engine, *isolated)
+    monkeypatch.setattr(members, "patronictl", etcd.ctl)
+    monkeypatch.setattr(members, "WAIT_SECONDS", 0)
+    return etcd
+
+
+@promise("`up` corrects a parameter with which no server starts")
+@pytest.mark.parametrize("isolated", [(), ("postgres",), ("postgres", "postgres-2")], ids=len)
+def test_a_parameter_with_which_no_server_starts_is_corrected_in_etcd(
+    monkeypatch: pytest.MonkeyPatch, checkout: Checkout, isolated: tuple[str, ...]
+) -> None:
+    etcd = _without_primary(monkeypatch, *isolated)
+    found = observe(checkout, "dev", replicas=2, subnet=SUBNET, configuration="right")
+    assert (etcd.stored, found.primary) == ("right", "postgres-2")
+
+
+def test_the_advice_without_a_primary_names_the_parameters(
+    monkeypatch: pytest.MonkeyPatch, checkout: Checkout
+) -> None:
+    """The settings are not written by a preview, nor for a single server. Without etcd, they cannot be."""
+    etcd = _without_primary(monkeypatch)
+    advice = "correct groundwork:postgresParameters and run `groundwork up --stack dev`"
+    for replicas, configuration in ((2, None), (0, "right"), (2, "huge_pages")):
+        with pytest.raises(NoPrimary, match=advice) as refused:
+            observe(checkout, "dev", replicas=replicas, subnet=SUBNET, configuration=configuration)
+        assert "\n" not in str(refused.value)
+        assert etcd.stored == "huge_pages"
+    _without_primary(monkeypatch, *postgres_cluster.MEMBERS)
+    with pytest.raises(NoPrimary, match=advice):
+        observe(checkout, "dev", replicas=2, subnet=SUBNET, configuration="right")
 
 
 @pytest.mark.parametrize(

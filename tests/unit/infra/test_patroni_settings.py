@@ -9,33 +9,63 @@ from typing import Any
 import pytest
 
 from infra.docker import members, patroni_settings
+from infra.docker.engine import DockerError
 from infra.docker.patroni_settings import PatroniSettingsProvider
+from infra.spec.postgres_cluster import MEMBERS
+from tests.promises import promise
 
 PROPS = {"container": "gw-postgres", "configuration": '{"ttl": 20}'}
+CONTAINERS = {member: f"gw-{member}" for member in MEMBERS}
+FAILED = "Failed: restart for member {}, status code=503, (restart failed)"
+# Patroni's words if a member that is listed with a mark has none any more.
+UNNEEDED = "Failed: restart for member {}, status code=503, (restart conditions are not satisfied)"
 
 
 class Patroni:
-    """Patroni's command line: `edit-config` reports a change if the settings differ from the stored ones."""
+    """Patroni's command line: `edit-config` reports a change if the settings differ from the stored ones.
+
+    `postgres-2` is the primary. A restart answers with the line of `answers`, and a member that failed does not stream
+    until the former settings are stored again.
+    """
 
     def __init__(self, stored: str) -> None:
         self.stored = stored
-        self.is_marked = False
+        self.marked: set[str] = set()
+        self.down: set[str] = set()
+        self.keeps_marks = False
+        self.answers: dict[str, str] = {}
         self.restarted: list[str] = []
 
     def ctl(self, container: str, command: str, *arguments: str, stdin: str = "", seconds: int = 0) -> str:
-        assert container == "the primary"
         if command == "edit-config":
             assert arguments[1:3] == ("--replace=-", "--force")
             changed, self.stored = self.stored != stdin, stdin
-            self.is_marked |= changed
+            if stdin == PROPS["configuration"]:
+                self.down.clear()
+            elif changed:
+                self.marked |= {*MEMBERS}
             return "Configuration changed" if changed else ""
         if command == "list":
-            mark = {"Pending restart": "*"} if self.is_marked else {}
-            return json.dumps([{"Member": "postgres"}, {"Member": "postgres-2", **mark}])
+            return json.dumps([self._row(member) for member in MEMBERS])
         assert command == "restart"
-        assert "--pending" in arguments
-        self.restarted.append(arguments[arguments.index("--role") + 1])
-        return ""
+        assert arguments[2:] == ("--pending", "--force")
+        member = arguments[1]
+        assert not self.down, "a server is restarted while another one is missing"
+        self.restarted.append(member)
+        answer = self.answers.get(member, "Success: restart on member {}").format(member)
+        if answer == FAILED.format(member):
+            self.down.add(member)
+        if not self.keeps_marks or member == "postgres-2":
+            self.marked.discard(member)
+        return f"+ Cluster: groundwork +\n{answer}\n"
+
+    def psql(self, container: str, sql: str) -> str:
+        assert (container, "pg_stat_replication" in sql) == ("gw-postgres-2", True)
+        return "\n".join({*MEMBERS} - {"postgres-2"} - self.down)
+
+    def _row(self, member: str) -> dict[str, str]:
+        role = "Leader" if member == "postgres-2" else "Replica"
+        return {"Member": member, "Role": role} | ({"Pending restart": "*"} if member in self.marked else {})
 
 
 @pytest.fixture
@@ -43,7 +73,10 @@ def patroni(monkeypatch: pytest.MonkeyPatch) -> Patroni:
     patroni = Patroni(PROPS["configuration"])
     for module in (patroni_settings, members):
         monkeypatch.setattr(module, "patronictl", patroni.ctl)
-    monkeypatch.setattr(patroni_settings, "primary_container", lambda _: "the primary")
+    monkeypatch.setattr(patroni_settings, "psql", patroni.psql)
+    monkeypatch.setattr(patroni_settings, "member_containers", lambda _: CONTAINERS)
+    monkeypatch.setattr(patroni_settings, "primary_container", lambda _: "gw-postgres-2")
+    monkeypatch.setattr(patroni_settings, "WAIT_SECONDS", 0)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     return patroni
 
@@ -59,10 +92,17 @@ def test_the_settings_of_a_new_cluster_are_those_it_started_with(patroni: Patron
 
 
 def test_changed_settings_are_stored_and_pending_restarts_begin_with_the_replicas(patroni: Patroni) -> None:
-    # A larger max_connections must reach the replicas first. A smaller one reaches them after the primary.
+    # A larger max_connections must reach the replicas first.
     assert _apply('{"ttl": 30}')["configuration"] == '{"ttl": 30}'
     assert patroni.stored == '{"ttl": 30}'
-    assert patroni.restarted == ["replica", "primary", "replica"]
+    assert patroni.restarted == ["postgres", "postgres-3", "postgres-2"]
+
+
+def test_replicas_that_wait_for_a_smaller_value_of_the_primary_restart_after_it(patroni: Patroni) -> None:
+    patroni.keeps_marks = True
+    _apply('{"ttl": 30}')
+    replicas = ["postgres", "postgres-3"]
+    assert patroni.restarted == [*replicas, "postgres-2", *replicas]
 
 
 def test_settings_that_etcd_has_already_restart_nothing(patroni: Patroni) -> None:
@@ -72,6 +112,54 @@ def test_settings_that_etcd_has_already_restart_nothing(patroni: Patroni) -> Non
 
 
 def test_marks_that_a_killed_up_has_left_restart_their_servers(patroni: Patroni) -> None:
-    patroni.stored, patroni.is_marked = '{"ttl": 30}', True
+    patroni.stored, patroni.marked = '{"ttl": 30}', {*MEMBERS}
     _apply('{"ttl": 30}')
-    assert patroni.restarted == ["replica", "primary", "replica"]
+    assert patroni.restarted == ["postgres", "postgres-3", "postgres-2"]
+
+
+@promise("a parameter with which a server does not start takes down one replica at most")
+@pytest.mark.parametrize(
+    "restarted", [["postgres"], ["postgres", "postgres-3"], ["postgres", "postgres-3", "postgres-2"]], ids=len
+)
+def test_a_failed_restart_is_the_last_one_and_the_former_settings_are_stored_again(
+    patroni: Patroni, restarted: list[str]
+) -> None:
+    *_, broken = restarted
+    patroni.answers[broken] = FAILED
+    with pytest.raises(DockerError, match=rf"{broken} did not restart .*\(restart failed\); see") as failed:
+        _apply('{"ttl": 30}')
+    assert "\n" not in str(failed.value)
+    assert patroni.restarted == restarted
+    assert patroni.stored == PROPS["configuration"]
+    # The next `up` tries again.
+    patroni.answers, patroni.restarted = {}, []
+    _apply('{"ttl": 31}')
+    assert (patroni.stored, patroni.restarted[-1]) == ('{"ttl": 31}', "postgres-2")
+
+
+def test_a_restart_that_patronictl_cannot_ask_for_is_reported_in_one_line(
+    patroni: Patroni, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ctl(container: str, command: str, *arguments: str, stdin: str = "", seconds: int = 0) -> str:
+        if command == "restart":
+            raise DockerError("`docker exec` failed: Traceback\nConnection refused")
+        return patroni.ctl(container, command, *arguments, stdin=stdin, seconds=seconds)
+
+    monkeypatch.setattr(patroni_settings, "patronictl", ctl)
+    with pytest.raises(DockerError, match=r"postgres did not restart .*: Connection refused; see") as failed:
+        _apply('{"ttl": 30}')
+    assert "\n" not in str(failed.value)
+
+
+def test_a_stale_mark_is_not_a_failed_restart(patroni: Patroni) -> None:
+    patroni.answers["postgres"] = UNNEEDED
+    _apply('{"ttl": 30}')
+    assert patroni.restarted == ["postgres", "postgres-3", "postgres-2"]
+
+
+@promise("a parameter with which a server does not start takes down one replica at most")
+def test_no_server_restarts_while_another_one_does_not_stream(patroni: Patroni) -> None:
+    patroni.down = {"postgres-3"}
+    with pytest.raises(DockerError, match=r"postgres-3 does not stream .* `groundwork cluster reinit"):
+        _apply('{"ttl": 30}')
+    assert patroni.restarted == []
