@@ -1,7 +1,8 @@
 """Render docs/promises.md from tests/promises.toml and the `@promise` markers of the tests.
 
 `python -m scripts.render_promises` writes the page, and `--check` exits 1 if the page is stale. Both exit 1 if a
-promise has no test, a marker names an unknown promise, or a promise's page, section or figure does not exist.
+promise has no test of every run, a marker names an unknown promise, or a promise's page, section or figure does not
+exist.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _HEAD = """\
 # Promises and their tests
 
 The documentation's promises, and the tests that prove them. A negative control is a test in which a naive
-implementation breaks the promise: it shows that the tests would notice.
+implementation breaks the promise: it shows that the tests would notice. Tests at full scale run with
+`make test SCALE=full` only; each promise also has a test of every run.
 Figures are those of [the last `make bench`](benchmarks.md).
 
 Rendered by `make fix` from `tests/promises.toml` and the `@promise` markers of the tests.
@@ -41,11 +43,13 @@ class PromiseMarker:
     path: str
     # The test function or class; empty if the marker applies to the whole file.
     test: str
+    # Whether the test is skipped unless SCALE=full.
+    is_full_scale: bool = False
 
     def link(self) -> str:
         """Return a Markdown link from a page in docs/ to the test's file."""
         name = self.test or self.path.rpartition("/")[2]
-        return f"[{name}](../{self.path})"
+        return f"[{name}](../{self.path})" + (" (full scale)" if self.is_full_scale else "")
 
 
 @dataclass
@@ -73,20 +77,43 @@ def read_catalogue(text: str) -> list[Promise]:
 
 def read_markers(source: str, path: str) -> Iterator[PromiseMarker]:
     """Yield the `@promise` markers of a test file: on functions, on classes and in `pytestmark`."""
-    for node in ast.walk(ast.parse(source)):
+    yield from _markers_in(ast.parse(source).body, path, is_full_scale=False)
+
+
+def _markers_in(body: list[ast.stmt], path: str, *, is_full_scale: bool) -> Iterator[PromiseMarker]:
+    """Yield the markers of a file's or a class's statements. `is_full_scale` says whether all of them are skipped."""
+    marks = [
+        node.value
+        for node in body
+        if isinstance(node, ast.Assign) and "pytestmark" in map(ast.unparse, node.targets)
+    ]
+    is_full_scale = is_full_scale or _needs_full_scale(marks)
+    yield from _calls_of_promise(marks, path, "", is_full_scale)
+    for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            for decorator in node.decorator_list:
-                yield from _markers_in(decorator, path, node.name)
-        elif isinstance(node, ast.Assign) and "pytestmark" in map(ast.unparse, node.targets):
-            yield from _markers_in(node.value, path, "")
+            is_skipped = is_full_scale or _needs_full_scale(node.decorator_list)
+            yield from _calls_of_promise(node.decorator_list, path, node.name, is_skipped)
+            if isinstance(node, ast.ClassDef):
+                yield from _markers_in(node.body, path, is_full_scale=is_skipped)
 
 
-def _markers_in(expression: ast.expr, path: str, test: str) -> Iterator[PromiseMarker]:
-    for node in ast.walk(expression):
+def _needs_full_scale(marks: list[ast.expr]) -> bool:
+    """Return whether a mark is `skipif(not IS_FULL, ...)`."""
+    calls = [node for mark in marks for node in ast.walk(mark) if isinstance(node, ast.Call) and node.args]
+    return any(
+        ast.unparse(call.func).endswith("skipif") and ast.unparse(call.args[0]) == "not IS_FULL"
+        for call in calls
+    )
+
+
+def _calls_of_promise(
+    marks: list[ast.expr], path: str, test: str, is_full_scale: bool
+) -> Iterator[PromiseMarker]:
+    for node in (node for mark in marks for node in ast.walk(mark)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "promise":
             is_control = any(keyword.arg == "control" for keyword in node.keywords)
             for argument in node.args:
-                yield PromiseMarker(ast.literal_eval(argument), is_control, path, test)
+                yield PromiseMarker(ast.literal_eval(argument), is_control, path, test, is_full_scale)
 
 
 def assign(promises: list[Promise], markers: list[PromiseMarker], root: Path) -> list[str]:
@@ -115,6 +142,10 @@ def assign(promises: list[Promise], markers: list[PromiseMarker], root: Path) ->
         if not promise.tests and not _figure(promise, rows):
             problems.append(
                 f"{CATALOGUE}: {promise.text!r} has no test; mark one with @promise, or correct {promise.section}"
+            )
+        elif promise.tests and all(marker.is_full_scale for marker in promise.tests):
+            problems.append(
+                f"{CATALOGUE}: {promise.text!r} has only tests that need SCALE=full; mark one of every run"
             )
     for section in dict.fromkeys(promise.section for promise in promises):
         if not heading(root, section):

@@ -6,20 +6,18 @@ Each test continues from the previous one.
 from __future__ import annotations
 
 import json
-import urllib.request
 from typing import Any
-from urllib.error import URLError
 
 import pytest
 
 from infra.docker import ownership
 from infra.docker.engine import docker, inspect
 from infra.docker.redis_members import redis_members, sentinels
-from infra.outputs import server_urls
 from infra.spec import redis_acl
 from infra.spec.redis_replication import GROUP, SENTINEL_NAMES, SERVER_NAMES
 from tests.containers import wait_until
 from tests.infra.checkout import CheckoutCopy
+from tests.infra.redis_replicas import environment, is_ready, primary_of
 from tests.promises import promise
 from tests.scale import IS_FULL
 
@@ -42,33 +40,11 @@ def _resources(checkout: CheckoutCopy) -> set[tuple[str, str, str]]:
     return {(each.kind, each.name, each.id) for each in ownership.resources(checkout.identity, "dev")}
 
 
-def _environment(checkout: CheckoutCopy) -> dict[str, str]:
-    found: dict[str, str] = json.loads(checkout.succeed("env", "--role", "app", "--format", "json"))
-    return found
-
-
-def _primary(checkout: CheckoutCopy) -> str:
-    """Return the container of the present primary."""
-    urls = _environment(checkout)
-    position = server_urls(urls["REDIS_URL"]).index(urls["REDIS_PRIMARY_URL"])
-    return checkout.identity.name("dev", SERVER_NAMES[position])
-
-
 def _replicas(checkout: CheckoutCopy) -> dict[str, Any]:
     """Return doctor's result about the replicas."""
     checks = json.loads(checkout.run("doctor", "--json").stdout)["checks"]
     (found,) = (check for check in checks if check["name"] == "redis-replicas")
     return dict(found)
-
-
-def _is_ready(checkout: CheckoutCopy) -> bool:
-    access = inspect("container", checkout.identity.name("dev", "access"))[0]
-    (binding,) = access["NetworkSettings"]["Ports"]["8080/tcp"]
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{binding['HostPort']}/readyz", timeout=10) as answer:
-            return bool(answer.status == 200)
-    except (URLError, TimeoutError):
-        return False
 
 
 @promise("replicas of Redis are turned on and off without a new stack")
@@ -78,7 +54,7 @@ def test_the_stack_has_all_servers_and_is_well(replicated: CheckoutCopy) -> None
         *SENTINEL_NAMES,
     }
     assert _replicas(replicated)["status"] == "ok"
-    assert _is_ready(replicated)
+    assert is_ready(replicated)
 
 
 def test_an_up_of_an_unchanged_stack_changes_nothing(replicated: CheckoutCopy) -> None:
@@ -91,16 +67,16 @@ def test_an_up_of_an_unchanged_stack_changes_nothing(replicated: CheckoutCopy) -
 def test_the_access_service_follows_a_failover(replicated: CheckoutCopy) -> None:
     access = replicated.identity.name("dev", "access")
     started = inspect("container", access)[0]["State"]["StartedAt"]
-    primary = _primary(replicated)
+    primary = primary_of(replicated)
     docker("kill", primary)
-    wait_until(lambda: "REDIS_PRIMARY_URL" in _environment(replicated), _WAIT_SECONDS)
-    assert _primary(replicated) != primary
-    wait_until(lambda: _is_ready(replicated), _WAIT_SECONDS)
+    wait_until(lambda: "REDIS_PRIMARY_URL" in environment(replicated), _WAIT_SECONDS)
+    assert primary_of(replicated) != primary
+    wait_until(lambda: is_ready(replicated), _WAIT_SECONDS)
     assert _replicas(replicated)["status"] == "warn"
     assert replicated.run("cache", "stats").returncode == 0
     docker("start", primary)
     wait_until(lambda: _replicas(replicated)["status"] == "ok", _WAIT_SECONDS)
-    assert _primary(replicated) != primary
+    assert primary_of(replicated) != primary
     assert inspect("container", access)[0]["State"]["StartedAt"] == started
 
 
@@ -118,14 +94,14 @@ def _failovers(checkout: CheckoutCopy) -> int:
 @promise("`up` replaces the servers and Sentinels of Redis one after the other, and the primary last")
 def test_a_change_replaces_all_servers_with_one_failover(replicated: CheckoutCopy) -> None:
     primary, servers, failovers = (
-        _primary(replicated),
+        primary_of(replicated),
         _containers(replicated, SERVER_NAMES),
         _failovers(replicated),
     )
     replicated.settings(backups=False, redisReplicas=2, redisMemory="320MB")
     replicated.succeed("up")
     assert not set(servers) & set(_containers(replicated, SERVER_NAMES))
-    assert _primary(replicated) != primary
+    assert primary_of(replicated) != primary
     assert _failovers(replicated) == failovers + 1
     assert _replicas(replicated)["status"] == "ok"
 
@@ -143,9 +119,9 @@ def test_the_passwords_among_servers_are_rotated(replicated: CheckoutCopy) -> No
 
 @promise("a switchover of Redis moves the primary once, to the named server")
 def test_the_primary_moves_to_the_named_server(replicated: CheckoutCopy) -> None:
-    names = [name for name in SERVER_NAMES if replicated.identity.name("dev", name) != _primary(replicated)]
+    names = [name for name in SERVER_NAMES if replicated.identity.name("dev", name) != primary_of(replicated)]
     replicated.succeed("cluster", "switchover", "--service", "redis", "--to", names[-1], "--yes")
-    assert _primary(replicated) == replicated.identity.name("dev", names[-1])
+    assert primary_of(replicated) == replicated.identity.name("dev", names[-1])
     assert "primary" in replicated.succeed("cluster", "status", "--service", "redis")
 
 
@@ -159,7 +135,7 @@ def test_without_replicas_there_is_one_server_again(replicated: CheckoutCopy) ->
     assert not [name for name in replicated.leftovers() if name.startswith(tuple(others))]
     assert inspect("volume", volume)[0]["CreatedAt"] == created
     assert _replicas(replicated)["status"] == "skipped"
-    assert _is_ready(replicated)
+    assert is_ready(replicated)
     # The first server's earlier role does not come back.
     replicated.settings(backups=False, redisReplicas=2)
     replicated.succeed("up")

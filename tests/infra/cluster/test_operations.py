@@ -7,12 +7,14 @@ import json
 import pytest
 import yaml
 
-from infra.docker.engine import docker
+from infra.docker.engine import docker, inspect
 from infra.docker.members import patronictl
 from infra.spec import etcd
 from infra.spec.backup import PGDATA
 from infra.spec.postgres_cluster import MEMBERS, SCOPE
-from tests.infra.cluster.conftest import LiveCluster
+from tests.containers import wait_until
+from tests.infra.cluster.conftest import LIMIT_SECONDS, LiveCluster
+from tests.infra.redis_replicas import environment, is_ready, primary_of
 from tests.promises import promise
 from tests.scale import IS_FULL
 
@@ -88,3 +90,18 @@ def test_a_replica_that_does_not_start_copies_the_primary_again(cluster: LiveClu
     assert (refused.returncode, f"{primary} is the primary of stack 'dev'" in refused.stderr) == (7, True)
     cluster.checkout.succeed("cluster", "reinit", broken, "--yes")
     cluster.wait_until_whole()
+
+
+@promise("the access service follows a failover of Redis without a restart")
+def test_the_access_service_follows_a_failover_of_redis(cluster: LiveCluster) -> None:
+    access, primary = cluster.container("access"), primary_of(cluster.checkout)
+    started = inspect("container", access)[0]["State"]["StartedAt"]
+    docker("kill", primary)
+    try:
+        # Without a primary, the variable is absent.
+        wait_until(lambda: "REDIS_PRIMARY_URL" in environment(cluster.checkout), LIMIT_SECONDS)
+        assert primary_of(cluster.checkout) != primary
+        wait_until(lambda: is_ready(cluster.checkout), LIMIT_SECONDS)
+    finally:
+        docker("start", primary)
+    assert inspect("container", access)[0]["State"]["StartedAt"] == started

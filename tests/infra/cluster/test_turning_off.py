@@ -8,14 +8,17 @@ import subprocess
 from infra.docker.engine import docker, inspect, psql
 from infra.spec import etcd
 from infra.spec.postgres_cluster import MEMBERS
+from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
 from infra.spec.roles import DATABASE
 from tests.infra.cluster.conftest import LiveCluster
 from tests.infra.cluster.writers import TABLE
+from tests.infra.redis_replicas import is_ready
 from tests.promises import promise
 
 
 @promise("the subnet changes together with turning replicas off, and not while there are replicas")
 @promise("turning replicas off keeps the data, and is refused while another server is the primary")
+@promise("replicas of Redis are turned on and off without a new stack")
 def test_turning_replicas_off_keeps_the_rows(cluster: LiveCluster) -> None:
     cluster.wait_until_whole()
     if cluster.primary() == cluster.container("postgres"):
@@ -41,6 +44,8 @@ def test_turning_replicas_off_keeps_the_rows(cluster: LiveCluster) -> None:
     assert psql(container, "SELECT count(*) FROM pg_roles WHERE rolname = 'replicator'").strip() == "0"
     left = {name.removeprefix(cluster.container("")) for name in _names(cluster)}
     assert left & {*MEMBERS[1:], *etcd.MEMBERS, "postgres-2-data", "etcd-1-data"} == set()
+    assert left & {*SERVER_NAMES[1:], *SENTINEL_NAMES, "redis-2-data", "sentinel-1-data"} == set()
+    assert is_ready(cluster.checkout)
     cluster.checkout.succeed("doctor", "--only", "roles", "--only", "postgres-settings")
 
 

@@ -94,5 +94,40 @@ def test_a_control_alone_proves_nothing(root: Path) -> None:
     assert "has no test" in found
 
 
+AT_FULL_SCALE = [
+    '@pytest.mark.skipif(not IS_FULL, reason="takes long")\n@promise("a read is right")\ndef test_read(): ...',
+    """
+@pytest.mark.skipif(
+    not IS_FULL, reason="takes long"
+)
+class TestReads:
+    @promise("a read is right")
+    def test_read(self): ...
+""",
+    """
+pytestmark = [pytest.mark.x, pytest.mark.skipif(not IS_FULL, reason="takes long")]
+
+class TestReads:
+    @promise("a read is right")
+    async def test_read(self): ...
+""",
+]
+
+
+def test_a_promise_needs_a_test_of_every_run(root: Path) -> None:
+    for source in AT_FULL_SCALE:
+        (found,) = problems(root, Promise(*READ), source=source)
+        assert "'a read is right' has only tests that need SCALE=full" in found, source
+
+
+def test_tests_at_full_scale_are_marked_beside_one_of_every_run(root: Path) -> None:
+    other_reason = (
+        '@pytest.mark.skipif(not_root, reason="")\n@promise("a read is right")\ndef test_it(): ...\n'
+    )
+    promise = Promise(*READ)
+    assert problems(root, promise, source=other_reason + AT_FULL_SCALE[0]) == []
+    assert [marker.link().endswith(" (full scale)") for marker in promise.tests] == [False, True]
+
+
 def test_a_measured_figure_proves_a_promise_of_speed(root: Path) -> None:
     assert problems(root, Promise(*READ, figure="a hit"), source="") == []
