@@ -13,12 +13,14 @@ from urllib.parse import quote
 from infra.docker.engine import docker
 from infra.spec import postgres
 from tests import containers
-from tests.containers import START_SECONDS, Server, wait_until
+from tests.containers import START_SECONDS, Server
 from tests.faults.network import address
 
 REPLICA_PORT = 5433
 _FOLDER = "/tmp/replica"
 _SOCKETS = "/tmp"
+_PSQL = "psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 --dbname=postgres"
+_REPLICA_PSQL = f"{_PSQL} --host={_SOCKETS} --port={REPLICA_PORT}"
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,12 @@ class Pair:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Let the replica receive WAL without replaying it."""
-        self.replica_psql("SELECT pg_wal_replay_pause()")
-        wait_until(lambda: self.replica_psql("SELECT pg_get_wal_replay_pause_state()") == "paused")
+        self._run(f"""
+            {_REPLICA_PSQL} --command='SELECT pg_wal_replay_pause()'
+            until [ "$({_REPLICA_PSQL} --command='SELECT pg_get_wal_replay_pause_state()')" = paused ]
+            do sleep 0.05
+            done
+        """)
         try:
             yield
         finally:
@@ -57,8 +63,12 @@ class Pair:
 
     def catch_up(self) -> None:
         """Wait until the replica has replayed all that the primary has."""
-        lsn = self.primary.psql("SELECT pg_current_wal_flush_lsn()").strip()
-        wait_until(lambda: self.replica_psql(f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'") == "t")
+        self._run(f"""
+            lsn=$({_PSQL} --host={postgres.SOCKET_DIR} --command='SELECT pg_current_wal_flush_lsn()')
+            until [ "$({_REPLICA_PSQL} --command="SELECT pg_last_wal_replay_lsn() >= '$lsn'")" = t ]
+            do sleep 0.05
+            done
+        """)
 
     def start_replica(self) -> None:
         """Start the replica, and wait until it accepts connections."""
@@ -71,11 +81,14 @@ class Pair:
         }
         given = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         docker("exec", "--detach", self.primary.container, "postgres", "-D", _FOLDER, *given)
-        until = f"until pg_isready --quiet --host={_SOCKETS} --port={REPLICA_PORT}; do sleep 0.05; done"
-        docker("exec", self.primary.container, "sh", "-c", until, timeout_seconds=START_SECONDS)
+        self._run(f"until pg_isready --quiet --host={_SOCKETS} --port={REPLICA_PORT}; do sleep 0.05; done")
 
     def stop_replica(self) -> None:
         docker("exec", self.primary.container, "pg_ctl", "stop", "-D", _FOLDER, "--mode=immediate")
+
+    def _run(self, script: str) -> None:
+        """Run a shell script in the container. A loop in it costs less than a `docker exec` for each try."""
+        docker("exec", self.primary.container, "sh", "-euc", script, timeout_seconds=START_SECONDS)
 
 
 @contextmanager

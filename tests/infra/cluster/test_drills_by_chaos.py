@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.docker.engine import docker
+from ops.chaos.journal import Journal
 from ops.chaos.plan import FREEZE, KILL, PARTITION
 from ops.errors import Exit
 from tests.containers import wait_until
@@ -55,6 +56,8 @@ def test_the_next_command_undoes_what_a_killed_run_left(cluster: LiveCluster, fa
     cluster.wait_until_whole()
     run = chaos.begin(cluster.checkout, fault, cluster.primary())
     chaos.kill_everything(cluster.checkout, run)
+    journal = Journal(cluster.checkout.identity, "dev")
+    assert [active.fault for active in journal.active()] == [fault]
     found = cluster.checkout.run("doctor", "--only", "chaos")
     assert found.returncode == Exit.MISMATCH
     assert "groundwork chaos stop" in " ".join(found.stdout.split())
@@ -65,4 +68,4 @@ def test_the_next_command_undoes_what_a_killed_run_left(cluster: LiveCluster, fa
     assert (len(listed) > 3, [name for name in listed if name.endswith("-chaos")]) == (True, [])
     # All servers stream again.
     cluster.wait_until_whole()
-    cluster.checkout.succeed("doctor", "--only", "chaos")
+    assert journal.active() == []

@@ -14,28 +14,24 @@ from tests.infra.cluster.conftest import LiveCluster
 from tests.infra.cluster.writers import TABLE
 from tests.infra.redis_replicas import is_ready
 from tests.promises import promise
+from tests.scale import IS_FULL
 
 
 @promise("the subnet changes together with turning replicas off, and not while there are replicas")
 @promise("turning replicas off keeps the data, and is refused while another server is the primary")
 @promise("replicas of Redis are turned on and off without a new stack")
 def test_turning_replicas_off_keeps_the_rows(cluster: LiveCluster) -> None:
+    """With SCALE=full, `up` also refuses what is not possible, and is killed while it replaces the first server."""
     cluster.wait_until_whole()
-    if cluster.primary() == cluster.container("postgres"):
-        cluster.checkout.succeed("cluster", "switchover", "--yes")
     before = int(cluster.sql(f"SELECT count(*) FROM groundwork.{TABLE}"))
     subnet = _another_subnet(cluster)
-    cluster.checkout.settings(postgresReplicas=2, networkSubnet=subnet)
-    refused = cluster.checkout.run("up")
-    assert refused.returncode != 0
-    assert f"to {subnet} while Postgres has replicas; set groundwork:postgresReplicas" in _said(refused)
+    if IS_FULL:
+        _require_refusals(cluster, subnet)
+    if cluster.primary() != cluster.container("postgres"):
+        cluster.checkout.succeed("cluster", "switchover", "--to", "postgres", "--yes")
     cluster.checkout.settings(networkSubnet=subnet)
-    refused = cluster.checkout.run("up")
-    assert refused.returncode != 0
-    assert "groundwork:postgresReplicas cannot become 0 while postgres-" in _said(refused)
-    cluster.checkout.succeed("cluster", "switchover", "--to", "postgres", "--yes")
-    # Killed while the first server is replaced, it is completed by the next `up`.
-    cluster.checkout.run_until("Container postgres deleting", "up")
+    if IS_FULL:
+        cluster.checkout.run_until("Container postgres deleting", "up")
     cluster.checkout.succeed("up")
     (network,) = inspect("network", cluster.container("data"))
     assert network["IPAM"]["Config"][0]["Subnet"] == subnet
@@ -47,6 +43,20 @@ def test_turning_replicas_off_keeps_the_rows(cluster: LiveCluster) -> None:
     assert left & {*SERVER_NAMES[1:], *SENTINEL_NAMES, "redis-2-data", "sentinel-1-data"} == set()
     assert is_ready(cluster.checkout)
     cluster.checkout.succeed("doctor", "--only", "roles", "--only", "postgres-settings")
+
+
+def _require_refusals(cluster: LiveCluster, subnet: str) -> None:
+    """Check that `up` refuses another subnet for replicas, and a single server that is not the primary."""
+    if cluster.primary() == cluster.container("postgres"):
+        cluster.checkout.succeed("cluster", "switchover", "--yes")
+    cluster.checkout.settings(postgresReplicas=2, networkSubnet=subnet)
+    refused = cluster.checkout.run("up")
+    assert refused.returncode != 0
+    assert f"to {subnet} while Postgres has replicas; set groundwork:postgresReplicas" in _said(refused)
+    cluster.checkout.settings(networkSubnet=subnet)
+    refused = cluster.checkout.run("up")
+    assert refused.returncode != 0
+    assert "groundwork:postgresReplicas cannot become 0 while postgres-" in _said(refused)
 
 
 def _another_subnet(cluster: LiveCluster) -> str:

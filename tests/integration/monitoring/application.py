@@ -75,7 +75,8 @@ def main() -> None:
             work(data, user_id, turn)
             work(ill, user_id, turn)
             refresh(data, ops, user_id)
-            time.sleep(0.1)
+            # A turn sets every metric. More of them take CPU time from the tests.
+            time.sleep(0.5)
 
 
 if __name__ == "__main__":

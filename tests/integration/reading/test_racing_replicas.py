@@ -20,7 +20,7 @@ from tests.scale import IS_FULL, scaled
 
 WRITERS = 4
 # 100,000 reads at full scale, in rounds because a test is stopped after ten minutes.
-ROUNDS, READS = scaled(1, 20), scaled(2_000, 5_000)
+ROUNDS, READS = scaled(1, 20), scaled(1_000, 5_000)
 # Enough for each control to fail at least once.
 ATTEMPTS = scaled(2_000, 50_000)
 _LOAD = """
