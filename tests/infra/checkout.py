@@ -50,8 +50,9 @@ class CheckoutCopy:
         try:
             yield copy
         finally:
-            copy.settings()
-            copy.run("down", "--volumes", "--yes")
+            if copy.leftovers():
+                copy.settings()
+                copy.run("down", "--volumes", "--yes")
 
     @property
     def identity(self) -> Checkout:

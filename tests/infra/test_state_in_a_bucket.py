@@ -24,8 +24,8 @@ BUCKET, STACK, REGION = "states", "staging", "us-east-1"
 CANARY = "canary-4e1b77"
 
 
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def aws() -> Iterator[str]:
     """Create a bucket and a key, and yield the endpoint's URL. Child processes find them through their environment."""
     # Importing these two takes longer than all other imports of the tests, and every worker imports this file.
     import boto3
@@ -33,6 +33,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
+    monkeypatch = pytest.MonkeyPatch()
     try:
         host, port = server.get_host_and_port()
         url = f"http://{host}:{port}"
@@ -51,7 +52,14 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.setenv(SECRETS_PROVIDER, f"awskms:///alias/states?region={REGION}")
         yield url
     finally:
+        monkeypatch.undo()
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def first(aws: str, tmp_path_factory: pytest.TempPathFactory) -> CheckoutCopy:
+    """Return a checkout whose stack does not exist before the first test creates it."""
+    return checkout_in(tmp_path_factory.mktemp("bucket") / "first")
 
 
 def checkout_in(folder: Path) -> CheckoutCopy:
@@ -81,8 +89,9 @@ def objects() -> dict[str, bytes]:
 
 
 @promise("a stack is created in the bucket once, and another checkout finds it")
-def test_stack_is_created_in_the_bucket_once_and_found_by_another_checkout(aws: str, tmp_path: Path) -> None:
-    first = checkout_in(tmp_path / "first")
+def test_stack_is_created_in_the_bucket_once_and_found_by_another_checkout(
+    first: CheckoutCopy, tmp_path: Path
+) -> None:
     stack = PulumiStack(first.identity, STACK)
     assert not stack.exists
     ensure_stack(first.identity, STACK)
@@ -103,34 +112,34 @@ def test_stack_is_created_in_the_bucket_once_and_found_by_another_checkout(aws: 
 
 @promise("the KMS key encrypts the secrets of a state in a bucket")
 def test_secret_is_decrypted_only_with_access_to_the_key(
-    aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    first: CheckoutCopy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy = checkout_in(tmp_path / "first")
-    ensure_stack(copy.identity, STACK)
-    assert pulumi(copy, "config", "set", "--secret", "probe", CANARY).returncode == 0
-    text = (copy.root / f"Pulumi.{STACK}.yaml").read_text()
+    ensure_stack(first.identity, STACK)
+    assert pulumi(first, "config", "set", "--secret", "probe", CANARY).returncode == 0
+    text = (first.root / f"Pulumi.{STACK}.yaml").read_text()
     assert "secretsprovider: awskms://" in text
     assert CANARY not in text
     assert not any(CANARY.encode() in content for content in objects().values())
     # A passphrase does not decrypt it.
-    copy.identity.passphrase_file.write_text("another")
-    assert pulumi(copy, "config", "get", "probe").stdout.strip() == CANARY
+    first.identity.passphrase_file.write_text("another")
+    assert pulumi(first, "config", "get", "probe").stdout.strip() == CANARY
     # Negative control: without access to the key, the secret cannot be decrypted.
     monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", "http://127.0.0.1:9")
-    assert pulumi(copy, "config", "get", "probe").returncode != 0
+    assert pulumi(first, "config", "get", "probe").returncode != 0
 
 
-def test_docker_stack_with_its_state_in_a_bucket_is_refused(aws: str, tmp_path: Path) -> None:
-    copy = checkout_in(tmp_path / "first")
+def test_docker_stack_with_its_state_in_a_bucket_is_refused(first: CheckoutCopy) -> None:
+    before = objects()
     with pytest.raises(OpsError, match=f"unset {URL}") as refused:
-        PulumiStack(copy.identity, "dev").prepare()
+        PulumiStack(first.identity, "dev").prepare()
     assert refused.value.exit_code == Exit.USAGE
-    assert objects() == {}
+    assert objects() == before
 
 
-def test_unreachable_bucket_is_exit_code_6(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = checkout_in(tmp_path / "first")
+def test_unreachable_bucket_is_exit_code_6(
+    aws: str, first: CheckoutCopy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(URL, f"s3://nowhere?region={REGION}&endpoint={aws}&s3ForcePathStyle=true")
     with pytest.raises(OpsError, match="cannot read the state") as refused:
-        ensure_stack(copy.identity, STACK)
+        ensure_stack(first.identity, STACK)
     assert refused.value.exit_code == Exit.UNREACHABLE
