@@ -1,13 +1,10 @@
-"""Run a groundwork command and kill it after its Nth exchange with Redis or Postgres.
-
-python -m tests.faults.dying_operator redis|postgres N ARGUMENT...   (REDIS_URL, DATABASE_URL, ...)
-"""
+"""Run a groundwork command and kill it after its Nth exchange with Redis or Postgres."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +12,7 @@ import psycopg
 from redis.asyncio.connection import AbstractConnection as AsyncConnection
 from redis.connection import AbstractConnection
 
-from ops.cli import main
+from tests import forked_command
 
 
 class Countdown:
@@ -46,7 +43,17 @@ class Countdown:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def watch(server: str, countdown: Countdown) -> None:
+def run_until(
+    server: str, kill_after: int, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command, kill it after so many exchanges with "redis" or "postgres" (0: never), and return the result."""
+    return forked_command.run(
+        *arguments, environment=environment, prepare=_watch, prepare_with=(server, kill_after)
+    )
+
+
+def _watch(server: str, calls: int) -> None:
+    countdown = Countdown(calls)
     if server == "postgres":
         # Each of these waits once for the server: connecting, a statement, a block of a COPY, BEGIN and COMMIT.
         psycopg.Connection.wait = countdown.watch(psycopg.Connection.wait)  # type: ignore[method-assign]
@@ -57,8 +64,3 @@ def watch(server: str, countdown: Countdown) -> None:
     AsyncConnection.send_packed_command = countdown.watch_async(  # type: ignore[method-assign]
         AsyncConnection.send_packed_command
     )
-
-
-if __name__ == "__main__":
-    watch(sys.argv[1], Countdown(int(sys.argv[2])))
-    main(sys.argv[3:])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -17,11 +15,11 @@ from db.models import NewUser, Tokens
 from db.token_keys import TokenKeys
 from tests.conftest import Database
 from tests.containers import Server
+from tests.faults.dying_operator import run_until
 from tests.integration.data_access import cache_settings, database_settings
 from tests.promises import promise
 from tests.scale import IS_FULL
 
-ROOT = Path(__file__).parents[2]
 KILLED, ENDED = -9, 0
 TABLES = ("users", "organizations", "repositories", "activities")
 K1, K2 = f"k1:{'A' * 43}=", f"k2:{'B' * 43}="
@@ -35,14 +33,12 @@ def operate(database: Database) -> Operate:
     """operate(3, "seed") runs a command, kills it after three exchanges (0: never), and returns the result."""
 
     def run(kill_after: int, *arguments: str, keys: str = K1) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "tests.faults.dying_operator", "postgres", str(kill_after), *arguments],
-            cwd=ROOT,
-            env=os.environ | {"DATABASE_URL": database.url("app"), "GROUNDWORK_TOKEN_KEYS": keys},
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=180,
+        return run_until(
+            "postgres",
+            kill_after,
+            *arguments,
+            DATABASE_URL=database.url("app"),
+            GROUNDWORK_TOKEN_KEYS=keys,
         )
 
     return run

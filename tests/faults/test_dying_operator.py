@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,10 +22,10 @@ from db.models import (
 )
 from tests.conftest import Connect, Database
 from tests.containers import Server
+from tests.faults.dying_operator import run_until
 from tests.promises import promise
 from tests.scale import IS_FULL
 
-ROOT = Path(__file__).parents[2]
 SCHEMAS = {"user": USER_SCHEMA, "repository": REPOSITORY_SCHEMA, "organization": ORGANIZATION_SCHEMA}
 KILLED, ENDED = -9, 0
 FLUSHES = {
@@ -55,26 +51,14 @@ def operate(database: Database, redis_server: Server, namespace: str) -> Operate
     """operate(3, "flush", ...) runs a command, kills it after three Redis commands, and returns the exit code."""
 
     def run(kill_after: int, *arguments: str, user: str = "ops") -> int:
-        return subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "tests.faults.dying_operator",
-                "redis",
-                str(kill_after),
-                "cache",
-                *arguments,
-            ],
-            cwd=ROOT,
-            env=os.environ
-            | {
-                "DATABASE_URL": database.url("app_b"),
-                "REDIS_URL": redis_server.redis_url(user),
-                "GROUNDWORK_CACHE_NAMESPACE": namespace,
-            },
-            check=False,
-            capture_output=True,
-            timeout=180,
+        return run_until(
+            "redis",
+            kill_after,
+            "cache",
+            *arguments,
+            DATABASE_URL=database.url("app_b"),
+            REDIS_URL=redis_server.redis_url(user),
+            GROUNDWORK_CACHE_NAMESPACE=namespace,
         ).returncode
 
     return run

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -18,12 +15,12 @@ from db.migrator import read_source
 from infra.spec import rds, roles
 from ops.errors import Exit
 from tests.containers import Server
+from tests.faults.dying_operator import run_until
 from tests.integration.bootstrap.conftest import url_of
 from tests.integration.bootstrap.test_bootstrap import LIMITS
 from tests.promises import promise
 from tests.scale import IS_FULL
 
-ROOT = Path(__file__).parents[3]
 REGION = "eu-central-1"
 KILLED = -9
 # The numbers of exchanges with Postgres after which it is killed: during roles and database, then during migrations.
@@ -62,26 +59,14 @@ def secret(rds_server: Server, aws: dict[str, str]) -> Iterator[str]:
 
 
 def groundwork(
-    aws: dict[str, str], server: Server, kill_after: int | None = None, **more: str
+    aws: dict[str, str], server: Server, kill_after: int = 0, /, **more: str
 ) -> subprocess.CompletedProcess[str]:
-    module = (
-        ["ops.cli"] if kill_after is None else ["tests.faults.dying_operator", "postgres", str(kill_after)]
-    )
-    environment = os.environ | aws
-    environment |= {
+    environment = {
         "DATABASE_URL": url_of(server, "migrator"),
         "GROUNDWORK_DATABASE_LOGIN": "iam",
         "GROUNDWORK_CONNECTION_LIMITS": json.dumps(LIMITS),
     }
-    return subprocess.run(
-        [sys.executable, "-m", *module, "bootstrap"],
-        cwd=ROOT,
-        env=environment | more,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    return run_until("postgres", kill_after, "bootstrap", **(aws | environment | more))
 
 
 def test_it_brings_the_database_up_and_shows_no_password(
@@ -112,27 +97,21 @@ def test_a_bootstrap_killed_after_any_exchange_is_completed_by_the_next(
     assert again.stdout.splitlines()[-2:] == ["migrations: nothing pending", "partitions: nothing to create"]
 
 
-@pytest.mark.parametrize(
-    ("more", "code", "said"),
-    [
-        ({"GROUNDWORK_ADMIN_SECRET": "mine"}, Exit.USAGE, "'mine' is not the ARN of a secret"),
+def test_missing_or_invalid_settings_are_reported_in_one_line(
+    rds_server: Server, aws: dict[str, str], secret: str
+) -> None:
+    unknown = f"arn:aws:secretsmanager:{REGION}:123456789012:secret:none"
+    for name, value, code, said in (
+        ("GROUNDWORK_ADMIN_SECRET", "mine", Exit.USAGE, "'mine' is not the ARN of a secret"),
+        ("GROUNDWORK_ADMIN_SECRET", unknown, Exit.ERROR, "ResourceNotFoundException"),
         (
-            {"GROUNDWORK_ADMIN_SECRET": f"arn:aws:secretsmanager:{REGION}:123456789012:secret:none"},
-            Exit.ERROR,
-            "ResourceNotFoundException",
-        ),
-        (
-            {"GROUNDWORK_CONNECTION_LIMITS": '{"app": 1}'},
+            "GROUNDWORK_CONNECTION_LIMITS",
+            '{"app": 1}',
             Exit.USAGE,
             "must give a limit for each of app, readonly",
         ),
-        ({"GROUNDWORK_DATABASE_LOGIN": "token"}, Exit.USAGE, "write password or iam"),
-    ],
-)
-def test_missing_or_invalid_settings_are_reported_in_one_line(
-    rds_server: Server, aws: dict[str, str], secret: str, more: dict[str, str], code: Exit, said: str
-) -> None:
-    done = groundwork(aws, rds_server, **({"GROUNDWORK_ADMIN_SECRET": secret} | more))
-    assert done.returncode == code, done.stderr
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+        ("GROUNDWORK_DATABASE_LOGIN", "token", Exit.USAGE, "write password or iam"),
+    ):
+        done = groundwork(aws, rds_server, **({"GROUNDWORK_ADMIN_SECRET": secret} | {name: value}))
+        assert (done.returncode, said in done.stderr) == (code, True), (name, value, done.stderr)
+        assert "Traceback" not in done.stderr
