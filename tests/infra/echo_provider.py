@@ -1,15 +1,20 @@
 """An `aws` provider without AWS: it accepts every resource and adds the properties that AWS would compute.
 
-The engine starts it as a plugin. The provider is stateless: the engine sends the resource with each call.
+The provider is stateless, because the engine sends the resource with each call. One process serves all engines of a
+test: the plugin that an engine starts only names its port. Importing pulumi takes a second of CPU time.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent import futures
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +137,32 @@ class EchoProvider(provider_pb2_grpc.ResourceProviderServicer):
         return empty_pb2.Empty()
 
 
-def install(folder: Path) -> None:
-    """Install the plugin in `folder`. The engine uses it if `folder` is first on PATH."""
+@contextmanager
+def installed(folder: Path, **environment: str) -> Iterator[None]:
+    """Run the provider with these variables, and install a plugin. The engine uses it if `folder` is first on PATH.
+
+    If CANCEL_SECONDS is set for the engine, the plugin is a provider of its own.
+    """
     folder.mkdir()
-    plugin = folder / "pulumi-resource-aws"
-    plugin.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m {__name__} "$@"\n')
-    plugin.chmod(0o755)
+    command = [sys.executable, "-m", __name__]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        port = process.stdout.readline().strip()
+        plugin = folder / "pulumi-resource-aws"
+        plugin.write_text(
+            f"""#!/bin/sh
+[ -z "${CANCEL_SECONDS}" ] || PYTHONPATH="{ROOT}" exec {shlex.join(command)}
+echo {port}
+exec sleep infinity
+"""
+        )
+        plugin.chmod(0o755)
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def type_of(urn: str) -> str:

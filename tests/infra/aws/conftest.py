@@ -48,12 +48,8 @@ class AwsCheckout(CheckoutCopy):
         return super().environment() | {
             # The engine prefers a plugin on PATH to an installed one, and downloads none.
             "PATH": f"{self.plugins}{os.pathsep}{os.environ['PATH']}",
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_EC2_METADATA_DISABLED": "true",
             "GROUNDWORK_ECS_POLL_SECONDS": "0.1",
-            echo_rds.ENABLED: "1",
+            **variables_of(self.endpoint),
         }
 
     def preview(self) -> dict[str, Any]:
@@ -77,6 +73,17 @@ class AwsCheckout(CheckoutCopy):
         path.write_text(yaml.safe_dump({"waivers": waivers}))
 
 
+def variables_of(endpoint: str) -> dict[str, str]:
+    """Return the variables with which programs and the echo provider use a fake AWS."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        echo_rds.ENABLED: "1",
+    }
+
+
 def changes(preview: dict[str, Any]) -> dict[str, list[str]]:
     """Return operation -> names, without unchanged resources."""
     found: dict[str, list[str]] = {}
@@ -93,12 +100,12 @@ def aws() -> Iterator[FakeAws]:
 
 
 @pytest.fixture(scope="module")
-def checkout(aws: FakeAws, tmp_path_factory: pytest.TempPathFactory) -> AwsCheckout:
+def checkout(aws: FakeAws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AwsCheckout]:
     folder = tmp_path_factory.mktemp("aws")
     plugins = folder / "plugins"
-    echo_provider.install(plugins)
     copy = CheckoutCopy.copy_to(folder)
     made = AwsCheckout(copy.root, copy.state)
     made = replace(made, plugins=plugins, endpoint=aws.url)
     made.settings()
-    return made
+    with echo_provider.installed(plugins, **variables_of(aws.url)):
+        yield made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import Any
 
 TYPE = "aws:rds/instance:Instance"
@@ -99,6 +100,7 @@ def _row(resource_id: str) -> dict[str, Any] | None:
     return rows[0] if rows else None
 
 
+@cache
 def _client() -> Any:
     import boto3
 

@@ -7,7 +7,7 @@ import os
 import pickle
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,11 +94,10 @@ class Engine:
 
 
 @pytest.fixture(scope="package")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """Yield an engine whose stack does not exist yet."""
     ensure(Checkout.here())
     folder = tmp_path_factory.mktemp("engine")
-    echo_provider.install(folder / "bin")
     shutil.copytree(PROGRAM, folder / "program")
     made = Engine(folder)
     done = subprocess.run(
@@ -112,7 +111,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    return made
+    with echo_provider.installed(folder / "bin"):
+        yield made
 
 
 @pytest.fixture(scope="package")
