@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from infra.docker.engine import DockerError, docker, inspect
-from infra.docker.health_check import health, wait_until_healthy
+from infra.docker.health_check import _memory_problem, health, wait_until_healthy
 from tests.containers import LABEL, build_image
 from tests.promises import promise
 
@@ -70,46 +70,15 @@ def test_the_error_for_a_container_that_exits_has_its_last_line_of_log(
         docker("rm", "--force", "--volumes", name)
 
 
-@pytest.mark.parametrize(
-    ("service", "fix"),
-    [
-        ("redis", r": raise groundwork:redisMemory"),
-        ("etcd-1", ""),
-        # No setting sizes an exporter.
-        ("redis-exporter", ""),
-        ("postgres-2", r": raise groundwork:postgresMemory"),
-    ],
-)
-def test_the_error_for_a_container_that_needs_more_memory_names_the_setting(
-    docker_engine: None, service: str, fix: str
-) -> None:
+def test_the_error_for_a_container_that_needs_more_memory_names_the_setting(docker_engine: None) -> None:
     name = f"gw-test-{uuid.uuid4().hex[:8]}"
     docker(
-        *(
-            "run",
-            "--detach",
-            "--init",
-            "--name",
-            name,
-            "--label",
-            LABEL,
-            "--network",
-            "none",
-            "--memory",
-            "16m",
-        ),
-        *("--memory-swap", "16m", "--restart", "always", "--label", f"groundwork.service={service}"),
-        *(
-            "--health-cmd",
-            "false",
-            "--entrypoint",
-            "sh",
-            build_image("redis"),
-            "-c",
-            "echo loading; exec tail /dev/zero",
-        ),
+        *("run", "--detach", "--init", "--name", name, "--label", LABEL, "--network", "none"),
+        *("--memory", "16m", "--memory-swap", "16m", "--restart", "always"),
+        *("--label", "groundwork.service=postgres-2", "--health-cmd", "false", "--entrypoint", "sh"),
+        *(build_image("redis"), "-c", "echo loading; exec tail /dev/zero"),
     )
-    problem = f"killed because it needs more memory than its limit{fix} "
+    problem = "killed because it needs more memory than its limit: raise groundwork:postgresMemory "
     try:
         with pytest.raises(
             DockerError, match=rf"{name} exits each time that it is started, {problem}\(loading\)"
@@ -117,6 +86,19 @@ def test_the_error_for_a_container_that_needs_more_memory_names_the_setting(
             wait_until_healthy(name)
     finally:
         docker("rm", "--force", "--volumes", name)
+
+
+def test_a_container_without_a_setting_for_its_memory_names_none() -> None:
+    for service, fix in (
+        ("redis", ": raise groundwork:redisMemory"),
+        ("etcd-1", ""),
+        # No setting sizes an exporter.
+        ("redis-exporter", ""),
+        ("postgres-2", ": raise groundwork:postgresMemory"),
+    ):
+        labels = {"groundwork.service": service}
+        problem = _memory_problem({"State": {"OOMKilled": True}, "Config": {"Labels": labels}})
+        assert problem.endswith(f"more memory than its limit{fix}"), service
 
 
 def test_a_container_that_somebody_stopped_is_not_waited_for(checked: str) -> None:
