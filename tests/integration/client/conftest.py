@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -41,19 +42,50 @@ def make_environment(environment: Path, wheel: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def mypy(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[int, str]]:
-    """Return mypy(folder, *arguments): the exit code and the output of mypy in strict mode.
+def mypy(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[int, str]]:
+    """Return mypy(python, folder, *files): the exit code and the output of mypy in strict mode.
 
-    All runs share a cache, so that mypy analyzes the installed packages only once.
+    All runs share a cache and their options, so that mypy analyzes the installed packages only once.
     """
-    cache = tmp_path_factory.mktemp("mypy")
+    folder = tmp_path_factory.mktemp("mypy")
+    (folder / "mypy.ini").write_text(CELERY_HAS_NO_TYPES)
 
-    def check(folder: Path, *arguments: str) -> tuple[int, str]:
-        command = [BIN / "mypy", "--strict", "--cache-dir", cache, "--python-executable", python, *arguments]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    def check(python: Path, files_in: Path, *files: str) -> tuple[int, str]:
+        options = ["--strict", "--config-file", folder / "mypy.ini", "--cache-dir", folder / "cache"]
+        command = [BIN / "mypy", *options, "--python-executable", python, *files]
+        done = subprocess.run(command, cwd=files_in, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout
 
     return check
+
+
+CELERY_HAS_NO_TYPES = """\
+[mypy]
+[mypy-celery.*]
+ignore_missing_imports = true
+[mypy-celery_app_tasks]
+disable_error_code = untyped-decorator
+"""
+
+
+@pytest.fixture(scope="session")
+def servers(docker_engine: None) -> Iterator[dict[str, str]]:
+    """The variables that `groundwork test-servers` gives its program, which runs until the end of the session."""
+    program = (
+        "import json, os, sys;"
+        "print(json.dumps({n: v for n, v in os.environ.items() if n.startswith('GROUNDWORK_TEST_')}), flush=True);"
+        "sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [BIN / "groundwork", "test-servers", "--", sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())
+        process.stdin.close()
 
 
 class Application:
@@ -74,7 +106,7 @@ class Application:
         return self.execute(self._python, *arguments)
 
     def run_with_servers(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run the environment's Python with temporary servers."""
+        """Run the environment's Python with temporary servers of its own."""
         return self.execute(BIN / "groundwork", "test-servers", "--", self._python, *arguments)
 
     def execute(self, *command: str | Path) -> subprocess.CompletedProcess[str]:

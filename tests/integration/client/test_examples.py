@@ -7,7 +7,6 @@ import re
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ def example(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     python: Path,
+    servers: dict[str, str],
     database: Database,
     redis_server: Server,
     namespace: str,
@@ -36,13 +36,13 @@ def example(
         "REDIS_URL": redis_server.redis_url("app"),
         "GROUNDWORK_CACHE_NAMESPACE": namespace,
     }
-    return Application(folder, python, urls)
+    return Application(folder, python, servers | urls)
 
 
 @promise("a transaction of the FastAPI example covers its endpoint, and an HTTPException rolls it back")
 @pytest.mark.parametrize("example", ["fastapi_app"], indirect=True)
 def test_the_tests_of_the_fastapi_example_pass(example: Application) -> None:
-    done = example.run_with_servers("-m", "pytest", "-q", "-W", "error", "-W", "ignore:Using `httpx`")
+    done = example.run("-m", "pytest", "-q", "-W", "error", "-W", "ignore:Using `httpx`")
 
     assert (done.returncode, "passed" in done.stdout) == (0, True), done.stdout + done.stderr
 
@@ -81,7 +81,7 @@ def _answer(url: str, body: object = None) -> dict[str, object]:
 def test_celery_renames_in_forked_workers_and_returns_errors(example: Application) -> None:
     example.write(drive=DRIVE_CELERY)
 
-    done = example.run_with_servers("drive.py")
+    done = example.run("drive.py")
 
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "NotFound user"), done.stdout + done.stderr
 
@@ -113,13 +113,3 @@ finally:
     worker.terminate()
     worker.wait()
 """
-
-
-@pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*_app")), indirect=True)
-def test_mypy_strict_accepts_the_example(example: Application, mypy: Callable[..., tuple[int, str]]) -> None:
-    files = sorted(path.name for path in example.folder.glob("*.py"))
-    # Celery has no types.
-    ignored = ("--disable-error-code=import-untyped", "--disable-error-code=untyped-decorator")
-    code, said = mypy(example.folder, *ignored, *files)
-
-    assert code == 0, said

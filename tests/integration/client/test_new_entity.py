@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,12 +42,12 @@ def commands() -> list[str]:
     return re.sub(r"\\\n\s*", "", lines).splitlines()
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the files of this checkout, as a repository of its own."""
     if taken := {entity.name for entity in ENTITIES} & {"team", "note"}:
         pytest.skip(f"this checkout has the entities of the page already: {', '.join(taken)}")
-    folder = tmp_path / "checkout"
+    folder = tmp_path_factory.mktemp("new_entity") / "checkout"
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -81,7 +82,7 @@ def run(checkout: Path, command: str) -> str:
 
 @promise("the steps from `groundwork new entity` to a tested application work as written")
 def test_the_walk_of_the_page_ends_in_a_tested_application(
-    docker_engine: None, checkout: Path, tmp_path: Path
+    docker_engine: None, checkout: Path, tmp_path: Path, mypy: Callable[..., tuple[int, str]]
 ) -> None:
     assert [command.partition(" team ")[0] for command in commands()] == [
         ".venv/bin/groundwork new entity",
@@ -102,15 +103,13 @@ def test_the_walk_of_the_page_ends_in_a_tested_application(
     application.write(main=main, test_main=test_main)
     tested = application.run_with_servers("-m", "pytest", "-q", "-W", "error", "-W", "ignore:Using `httpx`")
     assert (tested.returncode, "2 passed" in tested.stdout) == (0, True), tested.stdout + tested.stderr
-    typed = application.execute(
-        BIN / "mypy", "--strict", "--python-executable", python, "main.py", "test_main.py"
-    )
-    assert typed.returncode == 0, typed.stdout
+    code, said = mypy(python, application.folder, "main.py", "test_main.py")
+    assert code == 0, said
 
 
 @promise("a record from Redis is equal to the same record from Postgres, whatever the types of its fields")
 def test_the_tests_of_all_entities_pass_for_each_type_of_field(docker_engine: None, checkout: Path) -> None:
-    run(checkout, commands()[0])
+    """In the checkout of the previous test, which has the entity `team` already."""
     run(checkout, ".venv/bin/groundwork new entity note --field team_id:ref:teams --field 'parent_id:ref:notes?'"
         " --field body:text --field 'mood:enum(good,bad)?' --field is_open:bool --field points:bigint"
         " --field 'ratio:float?' --field 'scores:int[]?' --field 'extra:json?'")  # fmt: skip

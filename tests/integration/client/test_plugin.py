@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,15 +97,15 @@ print(json.dumps(seen))
 
 
 @pytest.fixture
-def application(tmp_path: Path, python: Path) -> Application:
-    application = Application(tmp_path, python, {})
+def application(tmp_path: Path, python: Path, servers: dict[str, str]) -> Application:
+    application = Application(tmp_path, python, servers)
     application.write(test_app=TESTS, test_killed=KILLED, list_databases=LIST_DATABASES)
     return application
 
 
 @promise("the pytest plugin gives each test a migrated database and a cache of its own, also with xdist")
 def test_an_application_tests_with_several_workers(application: Application) -> None:
-    done = application.run_with_servers("-m", "pytest", "-q", "-n", "2", "test_app.py")
+    done = application.run("-m", "pytest", "-q", "-n", "2", "test_app.py")
 
     assert "6 passed" in done.stdout, done.stdout + done.stderr
     assert done.returncode == 0
@@ -112,6 +113,7 @@ def test_an_application_tests_with_several_workers(application: Application) -> 
 
 @promise("databases of a test run that was killed are dropped by the next one")
 def test_the_database_of_a_killed_run_and_unused_templates_are_dropped(application: Application) -> None:
+    """With servers of its own, because unused templates are dropped when a new one is created."""
     done = application.run_with_servers(
         "list_databases.py", "test_killed.py", "test_app.py", "test_killed.py"
     )
@@ -125,7 +127,10 @@ def test_the_database_of_a_killed_run_and_unused_templates_are_dropped(applicati
     assert len(left) == len(left_again) == 4
 
 
-def test_without_servers_the_error_names_the_variables(application: Application) -> None:
+def test_without_servers_the_error_names_the_variables(tmp_path: Path, python: Path) -> None:
+    application = Application(tmp_path, python, {})
+    application.write(test_killed=KILLED)
+
     done = application.run("-m", "pytest", "-q", "test_killed.py")
 
     assert (
@@ -134,17 +139,15 @@ def test_without_servers_the_error_names_the_variables(application: Application)
     ) in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("command", "code"),
-    [(("-c", "raise SystemExit(5)"), 5), (("-c", "import os; os.kill(os.getpid(), 15)"), 143)],
-)
-def test_servers_exit_with_the_code_of_the_command(
-    application: Application, command: tuple[str, str], code: int
-) -> None:
-    assert application.run_with_servers(*command).returncode == code
+def test_servers_exit_with_the_code_of_the_command(tmp_path: Path) -> None:
+    application = Application(tmp_path, Path(sys.executable), {})
+    for program, code in (("raise SystemExit(5)", 5), ("import os; os.kill(os.getpid(), 15)", 143)):
+        assert application.run_with_servers("-c", program).returncode == code
 
 
-def test_a_command_that_does_not_exist_is_reported_in_one_line(application: Application) -> None:
+def test_a_command_that_does_not_exist_is_reported_in_one_line(tmp_path: Path) -> None:
+    application = Application(tmp_path, Path(sys.executable), {})
+
     done = application.execute(BIN / "groundwork", "test-servers", "--", "no-such-command")
 
     assert (done.returncode, done.stderr) == (
