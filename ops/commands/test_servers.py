@@ -16,11 +16,14 @@ def test_servers(program: str, arguments: tuple[str, ...]) -> None:
     and exits with the exit code of PROGRAM.
     """
     import os
+    import shutil
     import subprocess
 
     from ops.errors import Exit, OpsError
     from ops.servers.scratch_server import scratch_redis, scratch_server
 
+    if shutil.which(program) is None:
+        raise OpsError(f"cannot run {program!r}: it is not on PATH, or not an executable file", Exit.USAGE)
     with scratch_server(memory="1g") as postgres, scratch_redis() as redis_url:
         servers = {
             "GROUNDWORK_TEST_DATABASE_URL": postgres.superuser_url(),

@@ -145,12 +145,13 @@ def test_servers_exit_with_the_code_of_the_command(tmp_path: Path) -> None:
         assert application.run_with_servers("-c", program).returncode == code
 
 
-def test_a_command_that_does_not_exist_is_reported_in_one_line(tmp_path: Path) -> None:
-    application = Application(tmp_path, Path(sys.executable), {})
+def test_a_command_that_does_not_exist_is_reported_in_one_line_before_servers_start(tmp_path: Path) -> None:
+    """Docker is not on PATH, so that starting a server fails."""
+    application = Application(tmp_path, Path(sys.executable), {"PATH": str(tmp_path)})
 
     done = application.execute(BIN / "groundwork", "test-servers", "--", "no-such-command")
 
     assert (done.returncode, done.stderr) == (
         2,
-        "groundwork: cannot run 'no-such-command': No such file or directory\n",
+        "groundwork: cannot run 'no-such-command': it is not on PATH, or not an executable file\n",
     )
