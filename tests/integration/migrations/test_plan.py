@@ -44,41 +44,45 @@ def planned(run: Run, write: Write, folder: Path) -> Planned:
 ALL = "ACCESS EXCLUSIVE"
 
 
+# SQL, and what its last statement locks, rewrites and scans. Each runs after those before it.
+MEASURED: list[tuple[str, dict[str, str], list[str], list[str]]] = [
+    ("INSERT INTO items (name) VALUES ('a')", {"items": "ROW EXCLUSIVE", "items_id_seq": "ROW EXCLUSIVE"}, [], []),
+    ("ALTER TABLE items ADD COLUMN more text", {"items": ALL}, [], []),
+    ("ALTER TABLE items ALTER size TYPE bigint", {"items": ALL}, ["items"], ["items"]),
+    ("ALTER TABLE items ALTER name SET NOT NULL", {"items": ALL}, [], ["items"]),
+    ("ALTER TABLE items ADD CHECK (size > 0) NOT VALID", {"items": ALL}, [], []),
+    ("CREATE INDEX ON items (name)", {"items": "SHARE"}, [], ["items"]),
+    ("ALTER TABLE notes ADD FOREIGN KEY (item_id) REFERENCES items (id) NOT VALID",
+     {"items": "SHARE ROW EXCLUSIVE", "notes": "SHARE ROW EXCLUSIVE"}, [], []),
+    ("CREATE TRIGGER t BEFORE UPDATE ON items FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+     {"items": "SHARE ROW EXCLUSIVE"}, [], []),
+    ("TRUNCATE notes", {"notes": ALL}, ["notes"], []),
+    ("DROP TABLE notes", {"items": ALL, "notes": ALL}, [], []),
+    ("ALTER TABLE parts ADD COLUMN more text", {"parts": ALL}, [], []),
+    ("CREATE TABLE mine (id int); ALTER TABLE mine ADD COLUMN more text", {}, [], []),
+    ("COMMENT ON TABLE items IS 'Items.'", {"items": "SHARE UPDATE EXCLUSIVE"}, [], []),
+    ("-- no-transaction\nCREATE INDEX CONCURRENTLY i ON items (name)", {"items": "SHARE UPDATE EXCLUSIVE"}, [], []),
+    ("-- no-transaction\nVACUUM (FULL) items", {"items": ALL}, ["items"], []),
+    ("-- no-transaction\nVACUUM items", {"items": "SHARE UPDATE EXCLUSIVE"}, [], []),
+    ("-- no-transaction\nCREATE INDEX ON items (name)", {"items": "SHARE"}, [], []),
+]  # fmt: skip
+
+
 @promise("`plan` measures what each statement locks, rewrites and reads")
-@pytest.mark.parametrize(
-    ("sql", "locks", "rewrites", "scans"),
-    [
-        ("ALTER TABLE items ADD COLUMN more text", {"items": ALL}, [], []),
-        ("ALTER TABLE items ALTER size TYPE bigint", {"items": ALL}, ["items"], ["items"]),
-        ("ALTER TABLE items ALTER name SET NOT NULL", {"items": ALL}, [], ["items"]),
-        ("ALTER TABLE items ADD CHECK (size > 0) NOT VALID", {"items": ALL}, [], []),
-        ("CREATE INDEX ON items (name)", {"items": "SHARE"}, [], ["items"]),
-        ("ALTER TABLE notes ADD FOREIGN KEY (item_id) REFERENCES items (id) NOT VALID",
-         {"items": "SHARE ROW EXCLUSIVE", "notes": "SHARE ROW EXCLUSIVE"}, [], []),
-        ("CREATE TRIGGER t BEFORE UPDATE ON items FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
-         {"items": "SHARE ROW EXCLUSIVE"}, [], []),
-        ("INSERT INTO items (name) VALUES ('a')", {"items": "ROW EXCLUSIVE", "items_id_seq": "ROW EXCLUSIVE"}, [], []),
-        ("TRUNCATE notes", {"notes": ALL}, ["notes"], []),
-        ("DROP TABLE notes", {"items": ALL, "notes": ALL}, [], []),
-        ("ALTER TABLE parts ADD COLUMN more text", {"parts": ALL}, [], []),
-        ("CREATE TABLE mine (id int); ALTER TABLE mine ADD COLUMN more text", {}, [], []),
-        ("COMMENT ON TABLE items IS 'Items.'", {"items": "SHARE UPDATE EXCLUSIVE"}, [], []),
-        ("-- no-transaction\nCREATE INDEX CONCURRENTLY i ON items (name)", {"items": "SHARE UPDATE EXCLUSIVE"}, [], []),
-        ("-- no-transaction\nVACUUM (FULL) items", {"items": ALL}, ["items"], []),
-        ("-- no-transaction\nVACUUM items", {"items": "SHARE UPDATE EXCLUSIVE"}, [], []),
-        ("-- no-transaction\nCREATE INDEX ON items (name)", {"items": "SHARE"}, [], []),
-    ],
-)  # fmt: skip
-def test_what_a_statement_locks_rewrites_and_reads_is_measured(
-    planned: Planned, sql: str, locks: dict[str, str], rewrites: list[str], scans: list[str]
-) -> None:
-    statement = planned(sql)[-1]
-    found = {lock["name"]: lock["mode"] for lock in statement["locks"]}  # type: ignore[attr-defined]
-    # Ignore the locks for reading other tables.
-    assert {name: mode for name, mode in found.items() if mode != "ACCESS SHARE"} == locks
-    assert statement["rewrites"] == rewrites
-    if "-- no-transaction" not in sql:
-        assert [name for name in statement["scans"] if name in locks] == scans  # type: ignore[attr-defined]
+def test_what_a_statement_locks_rewrites_and_reads_is_measured(run: Run, write: Write, folder: Path) -> None:
+    write("1_base.sql", BASE)
+    for version, (sql, *_) in enumerate(MEASURED, start=2):
+        write(f"{version}_next.sql", sql)
+    outcome = run("plan", "--above", "1", "--folder", folder, "--json")
+    assert (outcome.code, outcome.error) == (Exit.FINE, "")
+    for each, (sql, locks, rewrites, scans) in zip(json.loads(outcome.out)["pending"], MEASURED, strict=True):
+        statement = each["statements"][-1]
+        found = {lock["name"]: lock["mode"] for lock in statement["locks"]}
+        # Ignore the locks for reading other tables.
+        assert {name: mode for name, mode in found.items() if mode != "ACCESS SHARE"} == locks, sql
+        assert statement["rewrites"] == rewrites, sql
+        if "-- no-transaction" not in sql:
+            assert [name for name in statement["scans"] if name in locks] == scans, sql
 
 
 def test_a_lock_is_named_with_the_statement_that_takes_it_first(planned: Planned) -> None:
