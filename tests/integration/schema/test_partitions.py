@@ -31,27 +31,22 @@ def add(connection: Connection, timestamp: str) -> str:
     return str(row[0])
 
 
-def make(connection: Connection, since: str, until: str) -> list[str]:
+def make(connection: Connection, since: str | None, until: str) -> list[str]:
     rows = connection.execute(
         "SELECT * FROM make_activity_partitions(%s::timestamptz, %s::timestamptz)", [since, until]
     )
     return [str(row[0]) for row in rows]
 
 
-@pytest.mark.parametrize(
-    ("timestamp", "partition"),
-    [
+def test_a_row_is_stored_in_the_partition_of_its_utc_month(app: Connection) -> None:
+    make(app, "2012-01-01", "2012-02-01")
+    for timestamp, partition in (
         ("2012-01-31 23:59:59.999999+00", "activities_2012_01"),
         ("2012-02-01 00:00:00+00", "activities_2012_02"),
         ("2012-02-29 12:00:00+00", "activities_2012_02"),
         ("2012-02-01 01:00:00+02", "activities_2012_01"),
-    ],
-)
-def test_a_row_is_stored_in_the_partition_of_its_utc_month(
-    app: Connection, timestamp: str, partition: str
-) -> None:
-    make(app, "2012-01-01", "2012-02-01")
-    assert add(app, timestamp) == partition
+    ):
+        assert add(app, timestamp) == partition, timestamp
 
 
 def test_months_begin_in_utc_whatever_the_session_thinks(app: Connection) -> None:
@@ -61,10 +56,10 @@ def test_months_begin_in_utc_whatever_the_session_thinks(app: Connection) -> Non
 
 
 @promise("a row outside the partitions is rejected")
-@pytest.mark.parametrize("timestamp", ["1999-12-31", "infinity", "-infinity"])
-def test_a_row_outside_the_partitions_is_refused(app: Connection, timestamp: str) -> None:
-    with pytest.raises(errors.CheckViolation, match="no partition of relation"):
-        add(app, timestamp)
+def test_a_row_outside_the_partitions_is_refused(app: Connection) -> None:
+    for timestamp in ("1999-12-31", "infinity", "-infinity"):
+        with pytest.raises(errors.CheckViolation, match="no partition of relation"):
+            pytest.fail(f"{timestamp} is in {add(app, timestamp)}")
 
 
 def test_there_are_partitions_around_now_after_the_migration(app: Connection) -> None:
@@ -101,20 +96,17 @@ def test_an_activity_that_changes_its_month_changes_its_partition(app: Connectio
     ]
 
 
-@pytest.mark.parametrize(
-    ("since", "until"),
-    [
+def test_a_range_without_sense_or_end_is_refused(app: Connection) -> None:
+    for since, until in (
         ("2012-02-01", "2012-01-01"),
         ("1969-12-31", "1970-01-01"),
         ("2012-01-01", "2999-01-01"),
         ("-infinity", "2012-01-01"),
         ("2012-01-01", "infinity"),
         (None, "2012-01-01"),
-    ],
-)
-def test_a_range_without_sense_or_end_is_refused(app: Connection, since: str, until: str) -> None:
-    with pytest.raises(errors.InvalidParameterValue, match="1970 to ten years ahead"):
-        make(app, since, until)
+    ):
+        with pytest.raises(errors.InvalidParameterValue, match="1970 to ten years ahead"):
+            pytest.fail(f"{since} to {until}: {make(app, since, until)}")
 
 
 def test_a_partition_belongs_to_owner_and_is_not_reached_beside_the_table(app: Connection) -> None:
