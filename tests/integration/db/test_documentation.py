@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import subprocess
-import sys
+from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
-
-from tests.conftest import Database
+from tests.conftest import cloned_database
 from tests.containers import Server
+from tests.integration.db.forked import run_scripts
 from tests.promises import promise
 
 ROOT = Path(__file__).parents[3]
@@ -29,28 +27,28 @@ def test_there_are_examples() -> None:
 
 
 @promise("every example of the documentation runs")
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda code: code.partition("\n")[0])
-def test_an_example_runs(example: str, database: Database, redis_server: Server, namespace: str) -> None:
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(ROOT),
-        "DATABASE_URL": database.url("app"),
-        "GROUNDWORK_TOKEN_KEYS": f"k1:{secrets.token_urlsafe(32)}",
-        "REDIS_URL": redis_server.redis_url("app"),
-        "GROUNDWORK_CACHE_NAMESPACE": namespace,
-    }
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", example],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    # On a busy machine Redis may miss its time limit. The data access logs that and reads Postgres.
-    complaints = [
-        line
-        for line in done.stderr.splitlines()
-        if not line.startswith("Redis failed, so the breaker is open: ")
-    ]
-    assert (done.returncode, complaints) == (0, [])
+def test_every_example_runs(
+    postgres_server: Server, migrated_template: str, redis_server: Server, namespace: str, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        databases = [
+            stack.enter_context(cloned_database(postgres_server, migrated_template)) for _ in EXAMPLES
+        ]
+        environments = [
+            {
+                "PATH": os.environ["PATH"],
+                "DATABASE_URL": database.url("app"),
+                "GROUNDWORK_TOKEN_KEYS": f"k1:{secrets.token_urlsafe(32)}",
+                "REDIS_URL": redis_server.redis_url("app"),
+                "GROUNDWORK_CACHE_NAMESPACE": f"{namespace}{number}",
+            }
+            for number, database in enumerate(databases)
+        ]
+        for done in run_scripts(list(zip(EXAMPLES, environments, strict=True)), tmp_path):
+            # On a busy machine Redis may miss its time limit. The data access logs that and reads Postgres.
+            complaints = [
+                line
+                for line in done.stderr.splitlines()
+                if not line.startswith("Redis failed, so the breaker is open: ")
+            ]
+            assert (done.returncode, complaints) == (0, []), done.args

@@ -8,12 +8,11 @@ import gc
 import os
 import pickle
 import socket
-import subprocess
-import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +24,7 @@ from db.models import NewUser
 from tests.conftest import Database
 from tests.containers import Server
 from tests.integration.data_access import cache_settings, database_settings
+from tests.integration.db.forked import run_scripts
 from tests.promises import promise
 
 _WAIT_SECONDS = 60.0
@@ -175,49 +175,36 @@ print("the loop ended", flush=True)
 """
 
 
-@promise("a data access that is dropped without closing is released")
-@pytest.mark.parametrize(
-    "body",
-    [
-        "pass",
-        "await asyncio.sleep(0)",
-        "await asyncio.sleep(0.002)",
-        "await asyncio.sleep(0.01)",
-        "await data.users.upsert(NewUser(github_id=7, username='ada'))",
-        "sys.modules['__main__'].kept = data",
-    ],
+# What the program does before its loop ends. The pauses end while the first connection is being made.
+_BODIES = (
+    "pass",
+    "await asyncio.sleep(0)",
+    "await asyncio.sleep(0.002)",
+    "await asyncio.sleep(0.01)",
+    "await data.users.upsert(NewUser(github_id=7, username='ada'))",
+    "sys.modules['__main__'].kept = data",
 )
+
+
+@promise("a data access that is dropped without closing is released")
 def test_a_loop_that_ends_without_aclose_ends(
-    database: Database, redis_server: Server, namespace: str, body: str
+    database: Database, redis_server: Server, namespace: str, tmp_path: Path
 ) -> None:
-    """Also while the first connection is being made. psycopg_pool's own task continues when it is cancelled there."""
-    environment = {
-        **os.environ,
-        "DATABASE_URL": database.url("app"),
-        "REDIS_URL": redis_server.redis_url("app"),
-        "GROUNDWORK_CACHE_NAMESPACE": namespace,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", _UNCLOSED.format(body=body)],
-        env=environment, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "the block ended\nthe loop ended\n", done.stderr
+    """psycopg_pool's own task continues when it is cancelled while it makes a connection.
 
-
-def test_a_loop_that_ends_while_the_server_does_not_answer_ends(redis_server: Server, namespace: str) -> None:
-    """The connection is being made for as long as the loop runs."""
+    The last program has a server that does not answer, so its connection is being made for as long as the loop runs.
+    """
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"postgresql://app:x@127.0.0.1:{silent.getsockname()[1]}/groundwork?sslmode=require"
         environment = {
             **os.environ,
-            "DATABASE_URL": url,
+            "DATABASE_URL": database.url("app"),
             "REDIS_URL": redis_server.redis_url("app"),
             "GROUNDWORK_CACHE_NAMESPACE": namespace,
         }
-        done = subprocess.run(
-            [sys.executable, "-c", _UNCLOSED.format(body="await asyncio.sleep(0.5)")],
-            env=environment, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "the block ended\nthe loop ended\n", done.stderr
+        url = f"postgresql://app:x@127.0.0.1:{silent.getsockname()[1]}/groundwork?sslmode=require"
+        programs = [(body, environment) for body in _BODIES]
+        programs.append(("await asyncio.sleep(0.5)", environment | {"DATABASE_URL": url}))
+        scripts = [(_UNCLOSED.format(body=body), environment) for body, environment in programs]
+        for done in run_scripts(scripts, tmp_path):
+            assert done.returncode == 0, (done.args, done.stderr)
+            assert done.stdout == "the block ended\nthe loop ended\n", (done.args, done.stderr)
