@@ -36,8 +36,8 @@ from tests.scale import scaled
 
 # One of everything, so that the next call fails if it is lost.
 ONE = 1
-STRIDE = scaled(4, 1)
-SIGNALS = scaled(300, 1000)
+STRIDE = scaled(8, 1)
+SIGNALS = scaled(150, 1000)
 _WAIT_SECONDS = 60.0
 ADA = NewUser(github_id=7, username="ada")
 
