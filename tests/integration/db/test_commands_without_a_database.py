@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ops.cli import main
 from ops.errors import Exit
-from tests import containers
 from tests.conftest import Database
 from tests.containers import Server
 from tests.promises import promise
@@ -24,12 +23,6 @@ COMMANDS = [
 Refused = Callable[[str, tuple[str, ...]], tuple[int, str]]
 _KEY = f"k1:{'A' * 43}="
 each_command = pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-
-
-@pytest.fixture(scope="module")
-def expired(docker_engine: None) -> Iterator[Server]:
-    with containers.postgres_server(certificate_days=-1) as server:
-        yield server
 
 
 @pytest.fixture
@@ -96,9 +89,9 @@ def test_a_wrong_password_is_reported_as_such(
 @promise("a wrong password, an expired certificate and an absent server are told apart")
 @each_command
 def test_an_expired_certificate_is_reported_as_such(
-    refused: Refused, expired: Server, command: tuple[str, ...]
+    refused: Refused, expired_server: Server, command: tuple[str, ...]
 ) -> None:
-    code, line = refused(expired.database_url("app_a"), command)
+    code, line = refused(expired_server.database_url("app_a"), command)
     assert code == Exit.UNREACHABLE
     assert "certificate" in line
 

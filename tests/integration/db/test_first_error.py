@@ -18,7 +18,6 @@ import pytest
 from cache.url_source import UrlSource
 from db.errors import InvalidSetting, Unavailable
 from db.settings import DatabaseSettings
-from tests import containers
 from tests.conftest import Database
 from tests.containers import Server, wait_until
 from tests.integration.data_access import answers, cache_settings, data_access, database_settings
@@ -92,9 +91,8 @@ def test_the_plain_pool_waits_and_gives_no_reason(database: Database) -> None:
     assert "password" not in str(caught.value)
 
 
-def test_an_expired_certificate_fails_at_once(flavour: str) -> None:
-    with containers.postgres_server(certificate_days=-1) as expired:
-        error = _first_error(flavour, expired.database_url("app_a"), deadline_seconds=LONG)
+def test_an_expired_certificate_fails_at_once(flavour: str, expired_server: Server) -> None:
+    error = _first_error(flavour, expired_server.database_url("app_a"), deadline_seconds=LONG)
     assert "certificate" in str(error)
     assert "renew" in str(error)
 
@@ -113,20 +111,26 @@ def test_a_refused_port_is_named_when_the_deadline_passes(flavour: str, pool_min
 
 @promise("an error of getting a connection names the reason of the last attempt")
 def test_an_unknown_host_is_named_when_the_deadline_passes(flavour: str) -> None:
-    error = _first_error(flavour, "postgresql://app:canary@nowhere.invalid/x", deadline_seconds=5.0)
+    error = _first_error(flavour, "postgresql://app:canary@nowhere.invalid/x", deadline_seconds=3.0)
     assert "nowhere.invalid" in str(error)
     assert "check the name of the host" in str(error)
 
 
 @pytest.fixture
-def crowded() -> Iterator[Server]:
-    with containers.postgres_server(connection_limits={"app": 1}) as server:
-        yield server
+def crowded(database: Database) -> Iterator[Database]:
+    """A database whose server allows each login of role app one connection, until the end of the test."""
+    server = database.server
+    server.psql("ALTER ROLE app_a CONNECTION LIMIT 1")
+    yield database
+    server.psql("ALTER ROLE app_a CONNECTION LIMIT 60")
 
 
 @promise("an error of getting a connection names the reason of the last attempt")
-def test_a_connection_limit_that_is_reached_is_named(flavour: str, crowded: Server) -> None:
-    url = crowded.database_url("app_a")
+def test_a_connection_limit_that_is_reached_is_named(flavour: str, crowded: Database) -> None:
+    url = crowded.url("app_a")
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app_a'"
+    # Those of the tests before have been closed.
+    wait_until(lambda: crowded.psql(sessions).strip() == "0")
     with psycopg.connect(url):
         error = _first_error(flavour, url, deadline_seconds=3.0, pool_size=1)
     assert error.sqlstate == "53300"
