@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,48 +12,13 @@ from click.testing import CliRunner
 from ops.commands.migrate import migrate
 from ops.errors import OpsError
 from ops.migrations import plan, verification
-from ops.servers import scratch_server as scratch
-from ops.servers.scratch_server import ScratchServer
-from tests.integration.migrator.conftest import Outcome
+from tests.integration.migrator.conftest import Outcome, SharedScratch
 from tests.integration.migrator.conftest import folder as folder
 from tests.integration.migrator.conftest import owner as owner
+from tests.integration.migrator.conftest import shared_scratch as shared_scratch
 from tests.integration.migrator.conftest import write as write
-from tests.superuser import Superuser
 
 Run = Callable[..., Outcome]
-
-
-class SharedScratch(ScratchServer):
-    """One server for many tests. Each of its databases gets a new name."""
-
-    def __init__(self, server: ScratchServer) -> None:
-        self.__dict__.update(server.__dict__)
-        self.superuser = Superuser(server.container)
-        self._names = map("{}_{}".format, itertools.repeat("d"), itertools.count())
-
-    def psql(self, sql: str, database: str = "postgres") -> str:
-        return self.superuser.run(sql, database)
-
-    def make_database(self, name: str) -> str:
-        return super().make_database(next(self._names))
-
-    def make_plain_database(self, name: str) -> str:
-        return super().make_plain_database(next(self._names))
-
-
-@contextmanager
-def shared_scratch_server() -> Iterator[SharedScratch]:
-    # On disk, because many databases do not fit into memory.
-    with scratch.scratch_server(on_disk=True) as server:
-        shared = SharedScratch(server)
-        yield shared
-        shared.superuser.close()
-
-
-@pytest.fixture(scope="package")
-def shared_scratch(docker_engine: None) -> Iterator[SharedScratch]:
-    with shared_scratch_server() as shared:
-        yield shared
 
 
 @pytest.fixture

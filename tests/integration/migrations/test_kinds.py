@@ -17,8 +17,9 @@ from ops.errors import Exit
 from ops.migrations import plan, verification
 from ops.servers import scratch_server as scratch
 from ops.servers.scratch_server import ScratchServer
-from tests.integration.migrations.conftest import Run, SharedScratch, invoke
+from tests.integration.migrations.conftest import Run, invoke
 from tests.integration.migrations.kinds import KINDS, Kind
+from tests.integration.migrator.conftest import SharedScratch
 from tests.promises import promise
 from tests.scale import IS_FULL
 

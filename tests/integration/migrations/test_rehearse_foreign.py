@@ -16,8 +16,8 @@ from ops.errors import Exit
 from ops.migrations.rehearsal import rehearsal
 from ops.servers.scratch_server import ScratchServer
 from tests.containers import Server
-from tests.integration.migrations.conftest import SharedScratch, invoke
-from tests.integration.migrator.conftest import Outcome, Write
+from tests.integration.migrations.conftest import invoke
+from tests.integration.migrator.conftest import Outcome, SharedScratch, Write
 from tests.promises import promise
 
 DATABASE = "foreign_shop"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +18,11 @@ from click.testing import CliRunner
 from infra.docker.engine import psql
 from ops.commands.migrate import migrate
 from ops.errors import OpsError
+from ops.migrations import verification
+from ops.servers.scratch_server import ScratchServer, scratch_server
 from tests.conftest import Connection, Database
 from tests.containers import wait_until
+from tests.superuser import Superuser
 
 Write = Callable[..., Path]
 Spawn = Callable[[], subprocess.Popen[str]]
@@ -34,6 +38,24 @@ print(" ".join(applied.migration.name for applied in done))
 """
 
 
+class SharedScratch(ScratchServer):
+    """One server for many tests. Each of its databases gets a new name."""
+
+    def __init__(self, server: ScratchServer) -> None:
+        self.__dict__.update(server.__dict__)
+        self.superuser = Superuser(server.container)
+        self._names = map("{}_{}".format, itertools.repeat("d"), itertools.count())
+
+    def psql(self, sql: str, database: str = "postgres") -> str:
+        return self.superuser.run(sql, database)
+
+    def make_database(self, name: str) -> str:
+        return super().make_database(next(self._names))
+
+    def make_plain_database(self, name: str) -> str:
+        return super().make_plain_database(next(self._names))
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Exit code and stdout of a command. `error` is the line that ops.cli would print."""
@@ -41,6 +63,21 @@ class Outcome:
     code: int
     out: str
     error: str = ""
+
+
+@pytest.fixture(scope="package")
+def shared_scratch(docker_engine: None) -> Iterator[SharedScratch]:
+    # On disk, because many databases do not fit into memory.
+    with scratch_server(on_disk=True) as server:
+        shared = SharedScratch(server)
+        yield shared
+        shared.superuser.close()
+
+
+@pytest.fixture
+def verified_on_shared_server(shared_scratch: SharedScratch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`verify` and `baseline` use one temporary server for all tests."""
+    monkeypatch.setattr(verification, "scratch_server", lambda **_: nullcontext(shared_scratch))
 
 
 @pytest.fixture

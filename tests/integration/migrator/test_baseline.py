@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from db.migrator import MIGRATIONS_FOLDER, read_source
 from ops.errors import Exit
-from ops.migrations import verification
 from tests.conftest import Connection, Database
-from tests.integration.migrations.conftest import SharedScratch, shared_scratch_server
 from tests.integration.migrator.conftest import Run, Write, applied_versions, tables
 from tests.promises import promise
 
@@ -22,21 +18,7 @@ MADE_BY_HAND = (
 )
 
 
-@pytest.fixture(scope="module")
-def shared_scratch(docker_engine: None) -> Iterator[SharedScratch]:
-    with shared_scratch_server() as shared:
-        yield shared
-
-
-@pytest.fixture(autouse=True)
-def scratch(shared_scratch: SharedScratch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use one temporary server for all tests."""
-
-    @contextmanager
-    def shared(**_: object) -> Iterator[SharedScratch]:
-        yield shared_scratch
-
-    monkeypatch.setattr(verification, "scratch_server", shared)
+pytestmark = pytest.mark.usefixtures("verified_on_shared_server")
 
 
 @pytest.fixture

@@ -142,6 +142,7 @@ def test_a_baseline_runs_the_grants_on_the_projects_ledger(
     assert '(2 rows in "shop"."applied")' in refused.error
 
 
+@pytest.mark.usefixtures("verified_on_shared_server")
 def test_another_programs_ledger_is_not_taken_for_the_projects(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +153,7 @@ def test_another_programs_ledger_is_not_taken_for_the_projects(
     assert project.run("verify").out == "the database matches the 2 applied migrations\n"
 
 
+@pytest.mark.usefixtures("verified_on_shared_server")
 def test_another_programs_ledger_that_is_earlier_on_the_path_is_not_taken_for_the_projects(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from db.named_query import NamedQuery, parse_queries
 from ops.commands.sql import sql
 from ops.errors import Exit, OpsError
+from ops.servers import scratch_server as servers
 from ops.servers.scratch_server import ScratchServer, scratch_server
 from ops.sql_check import checker, grants, lockfile
 from ops.sql_check.comparison import mismatches
@@ -23,9 +25,11 @@ from ops.sql_check.declared import all_queries
 from ops.sql_check.described import Describer, NotDescribed
 from tests.conftest import Database
 from tests.declared_parameters import hold
+from tests.integration.migrator.conftest import SharedScratch
 from tests.promises import promise
 
 ROOT = Path(__file__).parents[3]
+ALL_FILES = sorted(path.name for path in (ROOT / "db" / "queries").glob("*.sql"))
 
 
 @pytest.fixture
@@ -45,95 +49,88 @@ def test_every_query_fits_the_schema(describer: Describer) -> None:
         assert mismatches(key, query, describer.describe(query)) == []
 
 
+DISAGREEMENTS = [
+    (_query("SELECT id FROM users WHERE id = %(id)s", "id str"), "parameter id is str in Python and int in"),
+    (_query("SELECT id FROM users WHERE id = ANY(%(ids)s)", "ids int"), "parameter ids is int in Python and list"),
+    (_query("SELECT id FROM users WHERE id = %(id)s"), "parameter id (int) is not in `takes`"),
+    (_query("SELECT id FROM users", "id int"), "`takes` has id, which the statement does not use"),
+    (_query("SELECT username FROM users"), "column username is int in Python and str in Postgres"),
+    (_query("SELECT email FROM users", gives="str"), "column email is str in Python and str | None in Postgres"),
+    (_query("SELECT count(*) FROM users"), "column count is int in Python and int | None in Postgres"),
+    (_query("SELECT id, github_id FROM users"), "but the statement the columns id, github_id"),
+    (_query("SELECT id FROM users", gives="User"), "User has the fields id, github_id, username"),
+    (_query("SELECT github_id AS id, id AS entity FROM users", gives="OutboxMeasure"), "the fields depth, age"),
+    (
+        _query("SELECT o.id FROM repositories r LEFT JOIN organizations o ON o.id = r.org_id"),
+        "column id is int in Python and int | None in Postgres",
+    ),
+    (
+        _query("SELECT r.id FROM organizations o FULL JOIN repositories r ON o.id = r.org_id"),
+        "column id is int in Python and int | None in Postgres",
+    ),
+    (
+        _query("SELECT o.id FROM repositories r LEFT JOIN organizations o ON o.id = r.org_id WHERE o.id IS NULL"),
+        "column id is int in Python and int | None in Postgres",
+    ),
+    (
+        # The plan of a partitioned table names the partitions.
+        _query("SELECT a.type FROM users u LEFT JOIN activities a ON a.user_id = u.id", gives="str"),
+        "column type is str in Python and str | None in Postgres",
+    ),
+    (
+        _query(
+            "WITH o AS MATERIALIZED (SELECT * FROM organizations)"
+            " SELECT o.id FROM repositories r LEFT JOIN o ON o.id = r.org_id"
+        ),
+        "column id is int in Python and int | None in Postgres",
+    ),
+    (_query("SELECT id FROM users", never_null="ident"), "`never null` has ident, which is not one of its columns"),
+    (
+        _query("INSERT INTO users (username) VALUES ('x') RETURNING id"),
+        "no value is given for users.github_id, which is NOT NULL without a default",
+    ),
+    (
+        _query("COPY users (username) FROM STDIN", gives="nothing"),
+        "no value is given for users.github_id, which is NOT NULL without a default",
+    ),
+]  # fmt: skip
+
+
 @promise("a mismatch between a query, the schema and its Python types is found")
-@pytest.mark.parametrize(
-    ("query", "said"),
-    [
-        (_query("SELECT id FROM users WHERE id = %(id)s", "id str"), "parameter id is str in Python and int in"),
-        (_query("SELECT id FROM users WHERE id = ANY(%(ids)s)", "ids int"), "parameter ids is int in Python and list"),
-        (_query("SELECT id FROM users WHERE id = %(id)s"), "parameter id (int) is not in `takes`"),
-        (_query("SELECT id FROM users", "id int"), "`takes` has id, which the statement does not use"),
-        (_query("SELECT username FROM users"), "column username is int in Python and str in Postgres"),
-        (_query("SELECT email FROM users", gives="str"), "column email is str in Python and str | None in Postgres"),
-        (_query("SELECT count(*) FROM users"), "column count is int in Python and int | None in Postgres"),
-        (_query("SELECT id, github_id FROM users"), "but the statement the columns id, github_id"),
-        (_query("SELECT id FROM users", gives="User"), "User has the fields id, github_id, username"),
-        (_query("SELECT github_id AS id, id AS entity FROM users", gives="OutboxMeasure"), "the fields depth, age"),
-        (
-            _query("SELECT o.id FROM repositories r LEFT JOIN organizations o ON o.id = r.org_id"),
-            "column id is int in Python and int | None in Postgres",
-        ),
-        (
-            _query("SELECT r.id FROM organizations o FULL JOIN repositories r ON o.id = r.org_id"),
-            "column id is int in Python and int | None in Postgres",
-        ),
-        (
-            _query("SELECT o.id FROM repositories r LEFT JOIN organizations o ON o.id = r.org_id WHERE o.id IS NULL"),
-            "column id is int in Python and int | None in Postgres",
-        ),
-        (
-            # The plan of a partitioned table names the partitions.
-            _query("SELECT a.type FROM users u LEFT JOIN activities a ON a.user_id = u.id", gives="str"),
-            "column type is str in Python and str | None in Postgres",
-        ),
-        (
-            _query(
-                "WITH o AS MATERIALIZED (SELECT * FROM organizations)"
-                " SELECT o.id FROM repositories r LEFT JOIN o ON o.id = r.org_id"
-            ),
-            "column id is int in Python and int | None in Postgres",
-        ),
-        (_query("SELECT id FROM users", never_null="ident"), "`never null` has ident, which is not one of its columns"),
-        (
-            _query("INSERT INTO users (username) VALUES ('x') RETURNING id"),
-            "no value is given for users.github_id, which is NOT NULL without a default",
-        ),
-        (
-            _query("COPY users (username) FROM STDIN", gives="nothing"),
-            "no value is given for users.github_id, which is NOT NULL without a default",
-        ),
-    ],
-)  # fmt: skip
-def test_a_disagreement_names_the_column_and_both_types(
-    describer: Describer, query: NamedQuery, said: str
-) -> None:
-    lines = mismatches("test.it", query, describer.describe(query))
-    assert any(line.startswith("test.it: ") and said in line for line in lines), lines
+def test_a_disagreement_names_the_column_and_both_types(describer: Describer) -> None:
+    for query, said in DISAGREEMENTS:
+        lines = mismatches("test.it", query, describer.describe(query))
+        assert any(line.startswith("test.it: ") and said in line for line in lines), (said, lines)
+
+
+MATCHES = [
+    _query("SELECT count(*) FROM users", never_null="count"),
+    _query("SELECT email FROM users", gives="str | None"),
+    _query("SELECT r.id FROM repositories r LEFT JOIN organizations o ON o.id = r.org_id"),
+    _query("SELECT o.id FROM repositories r JOIN organizations o ON o.id = r.org_id"),
+    _query("SELECT a.type FROM users u JOIN activities a ON a.user_id = u.id", gives="str"),
+    _query("SELECT id FROM users WHERE id = ANY(%(ids)s)", "ids list[int | None]"),
+    _query("INSERT INTO users (github_id, username) VALUES (1, 'x') RETURNING id"),
+    _query("COPY users (github_id, username) FROM STDIN", gives="nothing"),
+    _query("SAVEPOINT here", gives="nothing"),
+]
 
 
 @promise("a mismatch between a query, the schema and its Python types is found", control=True)
-@pytest.mark.parametrize(
-    "query",
-    [
-        _query("SELECT count(*) FROM users", never_null="count"),
-        _query("SELECT email FROM users", gives="str | None"),
-        _query("SELECT r.id FROM repositories r LEFT JOIN organizations o ON o.id = r.org_id"),
-        _query("SELECT o.id FROM repositories r JOIN organizations o ON o.id = r.org_id"),
-        _query("SELECT a.type FROM users u JOIN activities a ON a.user_id = u.id", gives="str"),
-        _query("SELECT id FROM users WHERE id = ANY(%(ids)s)", "ids list[int | None]"),
-        _query("INSERT INTO users (github_id, username) VALUES (1, 'x') RETURNING id"),
-        _query("COPY users (github_id, username) FROM STDIN", gives="nothing"),
-        _query("SAVEPOINT here", gives="nothing"),
-    ],
-)
-def test_matching_queries_are_accepted(describer: Describer, query: NamedQuery) -> None:
-    assert mismatches("test.it", query, describer.describe(query)) == []
+def test_matching_queries_are_accepted(describer: Describer) -> None:
+    for query in MATCHES:
+        assert mismatches("test.it", query, describer.describe(query)) == [], query.sql
 
 
-@pytest.mark.parametrize(
-    ("sql", "reason"),
-    [
+def test_a_rejected_statement_is_reported_with_the_servers_message(describer: Describer) -> None:
+    for statement, reason in (
         ("SELEC 1", 'syntax error at or near "SELEC" (42601)'),
         ("SELECT none FROM users", 'column "none" does not exist (42703)'),
         ("COPY users (nobody) FROM STDIN", 'column "nobody" does not exist (42703)'),
-    ],
-)
-def test_a_rejected_statement_is_reported_with_the_servers_message(
-    describer: Describer, sql: str, reason: str
-) -> None:
-    with pytest.raises(NotDescribed) as caught:
-        describer.describe(_query(sql))
-    assert str(caught.value) == reason
+    ):
+        with pytest.raises(NotDescribed) as caught:
+            describer.describe(_query(statement))
+        assert str(caught.value) == reason
 
 
 def test_what_the_application_may_not_do_is_a_finding(database: Database) -> None:
@@ -149,10 +146,20 @@ def test_an_unknown_struct_is_named() -> None:
         mismatches("test.it", query, Describer.__new__(Describer).describe(_query("BEGIN", gives="nothing")))
 
 
+class ReusedScratch(SharedScratch):
+    """One server for many tests. A new database replaces the one of the same name."""
+
+    def make_database(self, name: str) -> str:
+        self.psql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        return ScratchServer.make_database(self, name)
+
+
 @pytest.fixture(scope="module")
 def scratch(docker_engine: None) -> Iterator[ScratchServer]:
     with scratch_server() as server:
-        yield server
+        reused = ReusedScratch(server)
+        yield reused
+        reused.superuser.close()
 
 
 def test_a_changed_schema_is_reported_in_both_directions(scratch: ScratchServer) -> None:
@@ -175,12 +182,14 @@ def test_a_changed_schema_is_reported_in_both_directions(scratch: ScratchServer)
 
 
 class GitCheckout:
-    """A git repository with this project's queries and migrations."""
+    """A git repository with this project's migrations, and its queries in some of the files."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, files: Iterable[str]) -> None:
         self.folder = folder
-        for part in ("queries", "migrations"):
-            shutil.copytree(ROOT / "db" / part, folder / "db" / part)
+        shutil.copytree(ROOT / "db" / "migrations", folder / "db" / "migrations")
+        (folder / "db" / "queries").mkdir()
+        for name in files:
+            shutil.copy(ROOT / "db" / "queries" / name, folder / "db" / "queries")
         self._git("init", "--quiet")
 
     def commit(self) -> None:
@@ -205,35 +214,27 @@ class GitCheckout:
         subprocess.run(["git", *arguments], cwd=self.folder, check=True, capture_output=True)
 
 
-@pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GitCheckout:
-    checkout = GitCheckout(tmp_path / "checkout")
+@pytest.fixture(params=[("repositories.sql", "users.sql")], ids=["two files"])
+def checkout(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GitCheckout:
+    checkout = GitCheckout(tmp_path / "checkout", request.param)
     checkout.commit()
     monkeypatch.setattr(checker, "_ROOT", checkout.folder)
     monkeypatch.setattr(checker, "all_queries", checkout.queries)
     return checkout
 
 
-@pytest.fixture
-def fresh(docker_engine: None) -> Iterator[ScratchServer]:
-    with scratch_server() as server:
-        yield server
-
-
 @promise("a release's queries are checked against another revision's schema", control=True)
-def test_the_same_schema_suits_every_query(fresh: ScratchServer, checkout: GitCheckout) -> None:
-    assert checker.check_against(fresh, "HEAD") == []
+@pytest.mark.parametrize("checkout", [ALL_FILES], ids=["every file"], indirect=True)
+def test_the_same_schema_suits_every_query(scratch: ScratchServer, checkout: GitCheckout) -> None:
+    assert checker.check_against(scratch, "HEAD") == []
 
 
 @promise("a release's queries are checked against another revision's schema")
-def test_a_renamed_column_breaks_the_release_before(fresh: ScratchServer, checkout: GitCheckout) -> None:
+def test_a_renamed_column_breaks_the_release_before(scratch: ScratchServer, checkout: GitCheckout) -> None:
     checkout.migrate("ALTER TABLE repositories RENAME COLUMN stars TO stargazers;")
     path = checkout.folder / "db" / "queries" / "repositories.sql"
     path.write_text(re.sub(r"\bstars\b(?!\)s)", "stargazers", path.read_text()))
-    for name in ("warming", "gharchive"):
-        other = path.with_name(f"{name}.sql")
-        other.write_text(re.sub(r"\bstars\b", "stargazers", other.read_text()))
-    lines = checker.check_against(fresh, "HEAD")
+    lines = checker.check_against(scratch, "HEAD")
     old = [line for line in lines if line.endswith("[of HEAD, on the present schema]")]
     new = [line for line in lines if line.endswith("[on the schema of HEAD]")]
     assert any(line.startswith('repositories.find_repository: column "stars" does not exist') for line in old)
@@ -244,15 +245,15 @@ def test_a_renamed_column_breaks_the_release_before(fresh: ScratchServer, checko
 
 
 def test_a_column_that_has_to_be_given_breaks_the_release_before(
-    fresh: ScratchServer, checkout: GitCheckout
+    scratch: ScratchServer, checkout: GitCheckout
 ) -> None:
     checkout.migrate("ALTER TABLE users ADD COLUMN plan text NOT NULL;")
     said = "no value is given for users.plan, which is NOT NULL without a default [of HEAD, on the present schema]"
-    assert f"users.add_user: {said}" in checker.check_against(fresh, "HEAD")
+    assert f"users.add_user: {said}" in checker.check_against(scratch, "HEAD")
 
 
 def test_queries_from_before_types_were_declared_are_compared(
-    fresh: ScratchServer, checkout: GitCheckout
+    scratch: ScratchServer, checkout: GitCheckout
 ) -> None:
     """Also in a file where only some queries have no declared types."""
     path = checkout.folder / "db" / "queries" / "users.sql"
@@ -260,7 +261,7 @@ def test_queries_from_before_types_were_declared_are_compared(
     path.write_text(now.replace("-- takes: id int\n-- gives: User\n", "", 1))
     checkout.commit()
     path.write_text(now)
-    assert checker.check_against(fresh, "HEAD") == []
+    assert checker.check_against(scratch, "HEAD") == []
 
 
 def test_an_unknown_revision_is_reported_in_one_line(scratch: ScratchServer) -> None:
@@ -268,22 +269,18 @@ def test_an_unknown_revision_is_reported_in_one_line(scratch: ScratchServer) -> 
         checker.check_against(scratch, "nonsense")
 
 
-@pytest.mark.parametrize(
-    ("takes", "parameters", "said"),
-    [
+def test_sent_parameters_are_checked_against_the_declared_ones() -> None:
+    cases: list[tuple[str, dict[str, Any], str]] = [
         ("id int", {"id": "1"}, "it: id is '1', not int"),
         ("id int", {"id": True}, "it: id is True, not int"),
         ("id int", {"id": None}, "it: id is None, not int"),
         ("id int", {"id": 1, "more": 2}, "it takes ['id'], not ['id', 'more']"),
         ("ids list[int]", {"ids": [1, None]}, "it: ids is [1, None], not list[int]"),
         ("ids list[int | None]", {"ids": [1, "2"]}, "it: ids is [1, '2'], not list[int | None]"),
-    ],
-)
-def test_sent_parameters_are_checked_against_the_declared_ones(
-    takes: str, parameters: dict[str, Any], said: str
-) -> None:
-    with pytest.raises(AssertionError, match=re.escape(said)):
-        hold(_query("SELECT 1", takes), parameters)
+    ]
+    for takes, parameters, said in cases:
+        with pytest.raises(AssertionError, match=re.escape(said)):
+            hold(_query("SELECT 1", takes), parameters)
 
 
 class TestCommand:
@@ -300,13 +297,19 @@ class TestCommand:
         monkeypatch.setattr(grants, "LOCKFILE", self.grants)
         monkeypatch.setattr(lockfile.stale_grants, "__defaults__", (self.grants,))
 
+    @pytest.fixture
+    def _shared_server(self, scratch: ScratchServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The command uses this module's server instead of a new one."""
+        monkeypatch.setattr(servers, "scratch_server", lambda: nullcontext(scratch))
+
     def test_agreement_is_a_line_and_zero(self, docker_engine: None) -> None:
         for options in ([], ["--offline"]):
             result = CliRunner().invoke(sql, ["check", *options])
             assert (result.exit_code, result.stderr) == (0, "")
             assert " queries match " in result.stdout
 
-    def test_a_stale_lockfile_is_exit_code_1_and_update_fixes_it(self, docker_engine: None) -> None:
+    @pytest.mark.usefixtures("_shared_server")
+    def test_a_stale_lockfile_is_exit_code_1_and_update_fixes_it(self) -> None:
         good = self.lockfile.read_text()
         self.lockfile.write_text(good.replace('"name": "email"', '"name": "mail"'))
         for options in ([], ["--offline"]):
@@ -319,7 +322,8 @@ class TestCommand:
         assert CliRunner().invoke(sql, ["check", "--update"]).exit_code == 0
         assert self.lockfile.read_text() == good
 
-    def test_grants_of_other_migrations_are_stale_and_update_rewrites_them(self, docker_engine: None) -> None:
+    @pytest.mark.usefixtures("_shared_server")
+    def test_grants_of_other_migrations_are_stale_and_update_rewrites_them(self) -> None:
         good = self.grants.read_text()
         self.grants.write_text(grants.render("another digest", ["app may DELETE table users"]))
         result = CliRunner().invoke(sql, ["check", "--offline"])
@@ -328,9 +332,8 @@ class TestCommand:
         assert CliRunner().invoke(sql, ["check", "--update"]).exit_code == 0
         assert self.grants.read_text() == good
 
-    def test_update_writes_nothing_where_they_disagree(
-        self, docker_engine: None, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    @pytest.mark.usefixtures("_shared_server")
+    def test_update_writes_nothing_where_they_disagree(self, monkeypatch: pytest.MonkeyPatch) -> None:
         before = self.lockfile.read_text()
         wrong = all_queries() | {"test.it": _query("SELECT email FROM users", gives="str")}
         monkeypatch.setattr(checker, "all_queries", lambda: wrong)
