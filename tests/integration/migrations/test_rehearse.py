@@ -299,8 +299,9 @@ def test_without_a_budget_the_rehearsal_only_reports(
     rehearse: Callable[..., Outcome], write: Write, one_query: tuple[str | Path, ...]
 ) -> None:
     write("9001_drop.sql", "ALTER TABLE users DROP COLUMN email")
-    outcome = rehearse(*one_query)
-    assert (outcome.code, "failed with 42703" in outcome.out) == (Exit.FINE, True)
+    outcome = rehearse(*one_query, "--json")
+    (sent,) = json.loads(outcome.out)["queries"]
+    assert (outcome.code, [*sent["errors"]["during"]]) == (Exit.FINE, ["42703"])
 
 
 def test_nothing_pending_is_reported_before_anything_is_copied(rehearse: Callable[..., Outcome]) -> None:
