@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import testinfra
+from click.testing import CliRunner
 
 from infra import outputs
 from infra.docker.engine import docker, inspect
@@ -36,15 +36,21 @@ class LiveStack:
         return inspect("container", self.container(service))[0]
 
 
-def groundwork(*arguments: str) -> str:
-    done = subprocess.run(
+def groundwork_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a groundwork command that may fail."""
+    return subprocess.run(
         [sys.executable, "-m", "ops.cli", *arguments],
         cwd=ROOT,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
         timeout=600,
     )
+
+
+def groundwork(*arguments: str) -> str:
+    done = groundwork_process(*arguments)
     assert done.returncode == 0, f"groundwork {' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -68,13 +74,13 @@ def live_stack() -> Iterator[LiveStack]:
         assert left == "", f"`groundwork down --volumes` left {kind}s behind"
 
 
-@pytest.fixture(scope="module")
-def role_urls(live_stack: LiveStack) -> dict[str, dict[str, str]]:
-    """Return role -> output of `groundwork env --format json`. Per module, because another one may rotate passwords."""
-    return {
-        role: json.loads(groundwork("env", "--stack", STACK, "--role", role, "--format", "json"))
-        for role in outputs.ROLES
-    }
+def groundwork_here(*arguments: str) -> str:
+    """Run a groundwork command in this process, which is cheaper than another one, and return its stdout."""
+    from ops.cli import cli
+
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exception is None, f"groundwork {' '.join(arguments)}:\n{done.output}\n{done.exception!r}"
+    return done.stdout
 
 
 @pytest.fixture(scope="module")

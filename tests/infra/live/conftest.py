@@ -18,9 +18,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--outputs", help="a file with the output of `pulumi stack output --json --show-secrets`")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def reached(request: pytest.FixtureRequest) -> Reached:
-    """Read the outputs again for each module, because another one may have rotated passwords."""
+    """Read the outputs once for all tests of this folder. None of them rotates passwords."""
     from ops.stack.pulumi_stack import PulumiStack
 
     # In a run of all tests, pytest reads this file too late to register its options.
