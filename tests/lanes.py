@@ -12,7 +12,6 @@ from xdist.scheduler import LoadScopeScheduling
 LIVE_STACK = (
     "tests/infra/live/",
     "tests/infra/rotation/",
-    "tests/infra/test_drift.py",
     "tests/infra/test_egress.py",
     "tests/infra/test_live_stack.py",
 )
