@@ -47,20 +47,20 @@ def fingerprint(container: str) -> str:
 
 
 def _apply_logins(container: str, verifiers: Mapping[str, str], connection_limits: Mapping[str, int]) -> None:
-    deadline = time.monotonic() + _DEADLINE_SECONDS
     retired = [login for login in roles.ALL_LOGINS if login not in verifiers]
     if retired:
-        _change(container, roles.no_login_sql(retired), deadline)
-        _end_sessions(container, retired, deadline)
+        _change(container, roles.no_login_sql(retired))
+        _end_sessions(container, retired)
     while True:
-        _change(container, roles.roles_sql(verifiers, connection_limits), deadline)
+        _change(container, roles.roles_sql(verifiers, connection_limits))
         # A session that was logging in meanwhile may have changed its password before this.
-        if not (retired and _end_sessions(container, retired, deadline)):
+        if not (retired and _end_sessions(container, retired)):
             return
 
 
-def _change(container: str, sql: str, deadline: float) -> None:
+def _change(container: str, sql: str) -> None:
     """Run `sql` in one transaction, alone. End the sessions of our logins that hold a change of a role open."""
+    deadline = time.monotonic() + _DEADLINE_SECONDS
     while True:
         try:
             psql(container, _EXCLUSIVELY + sql, options=["--single-transaction"])
@@ -72,7 +72,7 @@ def _change(container: str, sql: str, deadline: float) -> None:
             return
 
 
-def _end_sessions(container: str, logins: list[str], deadline: float) -> int:
+def _end_sessions(container: str, logins: list[str]) -> int:
     """End the sessions of some logins until none remains, and return how many were ended.
 
     A session that is starting has passed the check of LOGIN and may belong to one of these logins. It is awaited for
@@ -90,7 +90,7 @@ def _end_sessions(container: str, logins: list[str], deadline: float) -> int:
         if not found and not awaited:
             return ended
         now = time.monotonic()
-        if now > deadline:
+        if now - began > _DEADLINE_SECONDS:
             raise DockerError(
                 f"sessions of {', '.join(logins)} remain after {_DEADLINE_SECONDS:.0f} s; "
                 f"restart the container {container}, then run the same command again"
