@@ -134,12 +134,12 @@ class Run:
         return found
 
     def failed_faults(self) -> list[str]:
-        """Return which faults failed, or that none took effect. Empty if the run has tested something as planned."""
+        """Return which faults failed, or that none took effect. Empty if the run tested something, or was stopped."""
         found = [
             f"{each.step.fault} of {each.server} failed: {each.problem}"
             for each in self.faults
             if each.failed
         ]
-        if not any(each.took_effect for each in self.faults):
+        if not self.was_stopped and not any(each.took_effect for each in self.faults):
             found.append("no fault took effect")
         return found

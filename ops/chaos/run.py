@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -155,7 +156,14 @@ class Runner:
             outcome.took_effect = True
             self._sleep_until(outcome.began + step.seconds)
         finally:
-            undo(self._journal, self._injector, active)
+            stop = sys.exception()
+            try:
+                undo(self._journal, self._injector, active)
+            except (DockerError, OpsError):
+                # The journal keeps the fault, and the report names it.
+                if isinstance(stop, KeyboardInterrupt):
+                    raise stop from None
+                raise
 
     def _wait_until_well(self) -> list[str]:
         """Wait until every server works. Return what still does not work after RECOVERY_SECONDS."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,8 @@ _COPIED_SECONDS = 24 * 3600.0
 _LIST_SECONDS = 90.0
 # A move takes up to 11 s on a busy machine. If an API does not answer, Patroni's command would wait forever.
 _MOVE_SECONDS = 60
+# One list takes a second.
+_ALONE_SECONDS = 3.0
 _POLL_SECONDS = 0.5
 
 
@@ -82,14 +84,16 @@ class Cluster:
 
     def members(self) -> list[Member]:
         """Return every member, as the members that answer see it. Raise OpsError (6) if none answers."""
-        states = {
-            each["Name"].lstrip("/"): each["State"]["Status"]
-            for each in inspect("container", *self.containers.values())
-        }
-        running = [container for container in self.containers.values() if states.get(container) == "running"]
-        # An isolated server uses up the time limit, as does each one without etcd, so all are asked at the same time.
+        inspected = inspect("container", *self.containers.values())
+        states = {each["Name"].lstrip("/"): each["State"]["Status"] for each in inspected}
+        running = [each for each in self.containers.values() if states.get(each) == "running"]
+        # One that is isolated, or has no etcd, uses up the time limit. The others are then asked at the same time.
         with ThreadPoolExecutor(max_workers=len(MEMBERS)) as pool:
-            answers = list(pool.map(_ask_members, running))
+            asked = [pool.submit(_ask_members, each) for each in running[:1]]
+            done, _ = wait(asked, timeout=_ALONE_SECONDS)
+            if not any(isinstance(each.result(), list) and each.result() for each in done):
+                asked += [pool.submit(_ask_members, each) for each in running[1:]]
+            answers = [each.result() for each in asked]
         for answer in answers:
             if answer and not isinstance(answer, DockerError):
                 return [self._member(name, answer, states) for name in MEMBERS]
@@ -226,7 +230,12 @@ class Cluster:
         except BaseException:
             # It may have become the primary before it stopped, and only it has the last writes then.
             say(f"starting {name} again, with its data")
-            docker("start", container)
+            try:
+                docker("start", container)
+            except DockerError as error:
+                say(
+                    f"{name} is still stopped, with its data: {error}; run `groundwork up --stack {self.stack}`"
+                )
             raise
         say(f"deleting the data of {name}")
         (found,) = inspect("container", container)
@@ -295,8 +304,8 @@ class Cluster:
         found = find(self._wait(lambda members: find(members).is_well or find(members).state in _STOPPED))
         if not found.is_well:
             raise OpsError(
-                f"cannot move the primary of stack {self.stack!r} to {name}, which is {found.state}; run `groundwork up"
-                f" --stack {self.stack}` to start it, or `groundwork cluster reinit {name} --stack {self.stack}`",
+                f"cannot move the primary of stack {self.stack!r} to {name}, which is {found.state}; `groundwork up`"
+                " starts a stopped server; see docs/high-availability.md (When a server has failed)",
                 Exit.UNREACHABLE,
             )
 

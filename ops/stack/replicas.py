@@ -1,4 +1,4 @@
-"""Whether a stack has replicas of Postgres or Redis on this machine."""
+"""Refuses commands about replicas for a stack that has none on this machine."""
 
 from __future__ import annotations
 

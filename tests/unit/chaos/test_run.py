@@ -154,6 +154,30 @@ def test_an_interrupt_undoes_the_fault_and_ends_the_run(stack: Stack, clock: Clo
     assert done.faults[0].began < done.faults[0].ended <= done.seconds
 
 
+def test_an_interrupt_ends_the_run_although_the_fault_cannot_be_undone(stack: Stack, clock: Clock) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    def fail(active: ActiveFault) -> None:
+        raise DockerError("no engine")
+
+    stack.undo = fail  # type: ignore[method-assign]
+    clock.events[12] = interrupt
+    done = run(stack, Load(), STEP, Step(50, KILL, "postgres primary", 5), left=1)
+    assert done.was_stopped
+    assert done.seconds < 20
+    assert done.not_undone == ["freeze of postgres"]
+
+
+def test_a_run_that_is_stopped_before_its_first_fault_has_not_failed(stack: Stack, clock: Clock) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    clock.events[2] = interrupt
+    done = run(stack, Load(), STEP)
+    assert (done.was_stopped, done.faults, done.failed_faults()) == (True, [], [])
+
+
 def test_an_interrupt_while_a_fault_begins_undoes_it(stack: Stack, clock: Clock) -> None:
     stack.error = KeyboardInterrupt()
     assert run(stack, Load(), STEP).was_stopped

@@ -82,6 +82,25 @@ def test_a_replica_that_is_promoted_before_it_stops_keeps_its_data(
     assert patroni.done == ["stop gw-postgres-2", "start gw-postgres-2"]
 
 
+def test_a_replica_that_does_not_start_again_does_not_hide_why_its_data_is_kept(
+    stack: Cluster, patroni: Patroni, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def docker(action: str, *arguments: str, timeout_seconds: float = 120) -> str:
+        if action == "stop":
+            _kill(patroni, "postgres")
+        elif action == "start":
+            raise DockerError("no engine")
+        return patroni.docker(action, *arguments, timeout_seconds=timeout_seconds)
+
+    said: list[str] = []
+    monkeypatch.setattr(cluster, "docker", docker)
+    with pytest.raises(OpsError, match="has no primary"):
+        stack.copy_again("postgres-2", said.append)
+    assert (
+        said[-1] == "postgres-2 is still stopped, with its data: no engine; run `groundwork up --stack dev`"
+    )
+
+
 def test_a_replica_that_hands_over_as_it_stops_copies_the_new_primary(
     stack: Cluster, patroni: Patroni, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +186,7 @@ def test_a_switchover_to_a_server_that_is_not_healthy_moves_nothing(
         monkeypatch.setattr(cluster, "_LIST_SECONDS", 1000)
         monkeypatch.setattr(cluster.time, "sleep", lambda _: pytest.fail("it waits"))
     with pytest.raises(
-        OpsError, match=f"to {to}, which is {state}; run `groundwork up --stack dev`"
+        OpsError, match=f"to {to}, which is {state}; `groundwork up` starts a stop"
     ) as refused:
         stack.switch_over(to, lambda _: None)
     assert (refused.value.exit_code, patroni.moves) == (Exit.UNREACHABLE, [])

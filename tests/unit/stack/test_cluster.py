@@ -171,6 +171,7 @@ def test_lists_that_do_not_end_are_reported_after_one_time_limit(
         raise DockerError("`docker exec` failed: exit status 124")
 
     monkeypatch.setattr(members, "patronictl", hang)
+    monkeypatch.setattr(cluster, "_ALONE_SECONDS", 0.1)
     with pytest.raises(OpsError, match="cannot list the members; see whether etcd runs") as refused:
         stack.members()
     assert refused.value.exit_code == Exit.UNREACHABLE
@@ -190,6 +191,21 @@ def test_the_members_are_listed_whichever_of_them_is_isolated(
     monkeypatch.setattr(members, "patronictl", ctl)
     patroni.absent = set(isolated)
     assert [m.state for m in stack.members() if m.name in isolated] == ["not in the cluster"] * len(isolated)
+
+
+def test_members_that_work_are_listed_by_one_of_them(
+    stack: Cluster, patroni: Patroni, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def ctl(container: str, *arguments: str, seconds: int = 0) -> str:
+        asked.append(container)
+        return patroni.ctl(container, *arguments, seconds=seconds)
+
+    monkeypatch.setattr(members, "patronictl", ctl)
+    monkeypatch.setattr(cluster, "_ALONE_SECONDS", 60)
+    assert [member.name for member in stack.members()] == list(MEMBERS)
+    assert asked == ["gw-postgres"]
 
 
 def test_a_member_whose_etcd_is_empty_does_not_hide_what_another_lists(
