@@ -129,15 +129,22 @@ def test_a_flipped_bit_and_a_missing_wal_file_each_fail_a_check_of_the_drill(bac
     backed_up.note("after-the-missing-file")
     backed_up.archived()
     path = backed_up.in_volume(flip)
+    try:
+        found = _drill(backed_up)
+    finally:
+        backed_up.in_volume('cat /repo/flipped > "$1"; rm /repo/flipped', path)
+    assert [check.name for check in found.failures] == ["repository"]
+    assert "checksum invalid: 1" in found.checks["repository"].detail
+    assert found.checks["recovery"].ok is None
     backed_up.in_volume('mkdir /repo/aside; mv /repo/archive/groundwork/*/*/"$1"-* /repo/aside', missing)
     try:
         found = _drill(backed_up)
-        assert [check.name for check in found.failures] == ["repository", "wal"]
-        assert "checksum invalid: 1" in found.checks["repository"].detail
+        assert [check.name for check in found.failures] == ["wal"]
         assert f"WAL file {missing} is missing" in found.checks["wal"].detail
-        assert found.checks["recovery"].ok is None
+        if IS_FULL:
+            # The control: a restore that checks only whether the server starts finds no error.
+            assert "in-the-missing-file" not in _naive_restore(backed_up)
     finally:
-        backed_up.in_volume('cat /repo/flipped > "$1"; rm /repo/flipped', path)
         backed_up.in_volume(
             'f=$(ls /repo/aside); mv "/repo/aside/$f" /repo/archive/groundwork/*/"${f%????????-*}"/;'
             " rmdir /repo/aside"
@@ -270,10 +277,10 @@ def test_no_server_starts_until_the_cache_is_invalidated(backed_up: BackedUp, re
 def test_a_resumed_restore_starts_a_primary_and_keeps_what_it_has_written(
     backed_up: BackedUp, recovered: datetime
 ) -> None:
-    _interrupt_at(backed_up, recovered, "starting Postgres")
+    _interrupt_at_the_start(backed_up, recovered)
     # Patroni starts every server as a standby. It writes the file, and removes it when it promotes the server.
     backed_up.in_volume("touch /data/15/standby.signal")
-    _interrupt_at(backed_up, recovered, "removing the old data")
+    backed_up.killed_at("removing the old data", "restore", recovered.isoformat())
     since = backed_up.started_at()
     backed_up.note("since-the-restore")
     _complete_restore(backed_up, recovered, kept="since-the-restore", lost="newer-and-cached")
@@ -284,11 +291,11 @@ def test_a_resumed_restore_starts_a_primary_and_keeps_what_it_has_written(
     )
 
 
-def _interrupt_at(backed_up: BackedUp, moment: datetime, step: str) -> None:
-    """Restore in this process, and interrupt it when it announces a step."""
+def _interrupt_at_the_start(backed_up: BackedUp, moment: datetime) -> None:
+    """Restore in this process, and interrupt it when it starts Postgres."""
 
     def say(line: str) -> None:
-        if line.startswith(step):
+        if line.startswith("starting Postgres"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

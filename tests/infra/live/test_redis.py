@@ -10,6 +10,7 @@ import redis
 
 from infra import outputs
 from infra.spec.redis_acl import KEY_PREFIX
+from tests.cases import in_case
 from tests.infra.live.reached import Reached
 from tests.infra.live.stranger import stranger
 from tests.promises import promise
@@ -63,7 +64,10 @@ def test_each_user_has_exactly_the_permissions_of_its_rules(reached: Reached, us
             if user in allowed:
                 client.execute_command(*command)
             else:
-                with pytest.raises(redis.ResponseError, match=r"(?i)permission|unknown command"):
+                with (
+                    in_case(command),
+                    pytest.raises(redis.ResponseError, match=r"(?i)permission|unknown command"),
+                ):
                     client.execute_command(*command)
 
 

@@ -86,6 +86,7 @@ def servers(docker_engine: None) -> Iterator[dict[str, str]]:
         assert process.stdout is not None
         yield json.loads(process.stdout.readline())
         process.stdin.close()
+        assert process.wait(180) == 0
 
 
 class Application:

@@ -15,6 +15,7 @@ from zipfile import ZipFile
 import pytest
 
 from scripts import build_client
+from tests.cases import in_case
 from tests.conftest import Database
 from tests.containers import Server
 from tests.integration.client.conftest import BIN, ROOT, Application
@@ -178,5 +179,5 @@ def test_imports_are_rewritten() -> None:
 
 def test_a_name_that_cannot_be_rewritten_stops_the_build() -> None:
     for source in ('HOME = r"db._async.access"\n', "import db.models\n"):
-        with pytest.raises(SystemExit, match="cannot rewrite"):
+        with in_case(source), pytest.raises(SystemExit, match="cannot rewrite"):
             build_client.rewritten(source)

@@ -28,7 +28,7 @@ for number, (code, environment) in enumerate(json.load(sys.stdin)):
         os.environ.clear()
         os.environ.update(environment)
         signal.alarm(120)
-        exec(code)
+        exec(code, {"__name__": "__main__"})
         sys.exit()
     print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
 """

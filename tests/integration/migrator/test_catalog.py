@@ -258,8 +258,8 @@ def test_a_monthly_partition_has_the_bounds_of_its_name(
     assert [d.what for d in found] == (["table activities_2012_01"] if is_drift else [])
 
 
+MORE_PARTITIONS = "SELECT make_activity_partitions('2011-02-01', '2012-05-01')"
 EQUIVALENT = [
-    "SELECT make_activity_partitions('2011-02-01', '2012-05-01')",
     "DO $$ DECLARE part text; BEGIN FOR part IN SELECT inhrelid::regclass FROM pg_inherits"
     " WHERE inhparent = 'activities'::regclass LOOP EXECUTE 'DROP TABLE ' || part; END LOOP; END $$",
     "INSERT INTO users (github_id, username) VALUES (1, 'ada'); DELETE FROM users",
@@ -274,7 +274,7 @@ EQUIVALENT = [
 
 @promise("drift of a database is reported with both definitions", control=True)
 def test_equivalent_definitions_are_not_drift(change: Connection, expected: Catalog) -> None:
-    assert drift_after(change, expected, "") == []
+    assert drift_after(change, expected, MORE_PARTITIONS) == []
     assert drift_after(change, expected, "; ".join(EQUIVALENT)) == []
 
 

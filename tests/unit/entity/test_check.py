@@ -26,7 +26,7 @@ PARTS = [
     ("db/_async/gizmos.py", [(r"AsyncGizmoRepository", "db/_async/gizmos.py: no class AsyncGizmoRepository")]),
     ("tests/entities/gizmos.py", [(r"CASE", "tests/entities/gizmos.py: no CASE")]),
     ("db/queries/gizmos.sql", [
-        (rf"-- name: {name} ", f"db/queries/gizmos.sql: no query {name}")
+        (rf"-- name: {name} ", f"db/queries/gizmos.sql: no query {name}\n")
         for name in (
             *("find_gizmo", "find_gizmos", "list_gizmos", "count_gizmos", "find_gizmo_versions", "add_gizmo"),
             *("update_gizmo", "delete_gizmo", "delete_gizmos", "find_gizmo_by_slug", "upsert_gizmo", "upsert_gizmos"),
@@ -65,7 +65,7 @@ def test_a_missing_part_is_named_with_its_place(checkout: Path) -> None:
             changed = re.sub(pattern, "" if pattern.endswith((r"\n", ";", "*")) else "Removed", before)
             assert changed != before, (path, pattern)
         file.write_text(changed)
-        found = "\n".join(problems(checkout))
+        found = "".join(f"{problem}\n" for problem in problems(checkout))
         for pattern, expected in parts:
             assert expected in found, (path, pattern)
         file.write_text(text)
