@@ -23,7 +23,7 @@ _FIRST, *_OTHERS = postgres_cluster.MEMBERS
 WAIT_SECONDS = 120.0
 _POLL_SECONDS = 0.5
 # Patroni's list takes a second, on a busy machine several.
-_LIST_SECONDS = 15
+LIST_SECONDS = 15
 # A server with a load above its cores answers within a second.
 _API_SECONDS = 5
 _GREET_API = f"import ssl; ssl.get_server_certificate(('127.0.0.1', {REST_PORT}), timeout={_API_SECONDS})"
@@ -121,14 +121,14 @@ def listed_members(container: str) -> list[dict[str, Any]]:
     """Return the members as Patroni lists them, as seen from a member's container. Raises DockerError."""
     try:
         listed: list[dict[str, Any]] = json.loads(
-            patronictl(container, "list", SCOPE, "--format=json", seconds=_LIST_SECONDS)
+            patronictl(container, "list", SCOPE, "--format=json", seconds=LIST_SECONDS)
         )
     except (DockerError, ValueError) as error:
         raise DockerError(f"Patroni in {container} cannot list the members; see whether etcd runs") from error
     return listed
 
 
-def store_settings(containers: Iterable[str], configuration: str, *, seconds: int = _LIST_SECONDS) -> bool:
+def store_settings(containers: Iterable[str], configuration: str, *, seconds: int = LIST_SECONDS) -> bool:
     """Replace the settings that the members share in etcd, and return whether they differed.
 
     Needs no primary: each container is tried until one reaches etcd. Raises DockerError if none does.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
-from contextlib import suppress
 from typing import Any
 
 import pulumi
+import yaml
 from pulumi import dynamic
 
 from infra.docker.engine import DockerError, psql
 from infra.docker.members import (
+    LIST_SECONDS,
     WAIT_SECONDS,
     listed_members,
     member_containers,
@@ -37,6 +39,14 @@ class PatroniSettingsProvider(Provider):
 
     ignored = frozenset({"container"})
 
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.DiffResult:
+        """Report a change also if etcd has other settings, which a failed or killed `up` may have left there."""
+        result = super().diff(_id, _olds, _news)
+        if not result.changes:
+            # In a preview, the container of `_news` may be unknown.
+            result.changes = not _is_stored(_olds["container"], _olds["configuration"])
+        return result
+
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         _apply(props["container"], props["configuration"])
         return dynamic.CreateResult(id_=f"{props['container']}/settings", outs=dict(props))
@@ -44,13 +54,33 @@ class PatroniSettingsProvider(Provider):
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.UpdateResult:
         try:
             _apply(_news["container"], _news["configuration"])
-        except InfraError:
-            # With them the failed server starts again. Pulumi still has them as the applied ones, so that it would not
-            # call `update` for a user who reverts the change.
-            with suppress(DockerError):
-                store_settings(member_containers(_news["container"]).values(), _olds["configuration"])
+        except InfraError as error:
+            # With them the failed server starts again.
+            _roll_back(_news["container"], _olds["configuration"], error)
             raise
         return dynamic.UpdateResult(outs=dict(_news))
+
+
+def _is_stored(container: str, configuration: str) -> bool:
+    """Return whether etcd has these settings, or cannot be asked. It may have more of them, such as a pause."""
+    try:
+        stored = yaml.safe_load(patronictl(container, "show-config", SCOPE, seconds=LIST_SECONDS))
+    except DockerError:
+        # The server is about to be started, or `up` fails later.
+        return True
+    # A parameter that was added must be found too, so each setting is compared as a whole.
+    return not stored or all(stored.get(key) == value for key, value in json.loads(configuration).items())
+
+
+def _roll_back(first: str, configuration: str, error: InfraError) -> None:
+    """Store the former settings again after `error`. Raise DockerError with both reasons if this fails."""
+    try:
+        store_settings(member_containers(first).values(), configuration)
+    except DockerError as failed:
+        raise DockerError(
+            f"the former settings of Postgres could not be stored in etcd again ({str(failed).splitlines()[-1]}), so"
+            f" do not restart a server before the next `groundwork up`; they were to be stored because {error}"
+        ) from error
 
 
 def _apply(first: str, configuration: str) -> None:

@@ -7,11 +7,13 @@ import time
 from typing import Any
 
 import pytest
+import yaml
 
 from infra.docker import members, patroni_settings
 from infra.docker.engine import DockerError
 from infra.docker.patroni_settings import PatroniSettingsProvider
 from infra.spec.postgres_cluster import MEMBERS
+from tests.cases import in_case
 from tests.promises import promise
 
 PROPS = {"container": "gw-postgres", "configuration": '{"ttl": 20}'}
@@ -35,8 +37,14 @@ class Patroni:
         self.keeps_marks = False
         self.answers: dict[str, str] = {}
         self.restarted: list[str] = []
+        self.isolated: set[str] = set()
 
     def ctl(self, container: str, command: str, *arguments: str, stdin: str = "", seconds: int = 0) -> str:
+        if container in self.isolated:
+            raise DockerError("`docker exec` failed: Traceback\nno etcd")
+        if command == "show-config":
+            assert 0 < seconds <= 15
+            return yaml.safe_dump(json.loads(self.stored), default_flow_style=False)
         if command == "edit-config":
             assert arguments[1:3] == ("--replace=-", "--force")
             changed, self.stored = self.stored != stdin, stdin
@@ -155,6 +163,63 @@ def test_a_stale_mark_is_not_a_failed_restart(patroni: Patroni) -> None:
     patroni.answers["postgres"] = UNNEEDED
     _apply('{"ttl": 30}')
     assert patroni.restarted == ["postgres", "postgres-3", "postgres-2"]
+
+
+def _diff(news: dict[str, Any]) -> bool | None:
+    return PatroniSettingsProvider().diff("id", PROPS, news).changes
+
+
+def test_unchanged_inputs_are_a_change_if_etcd_has_other_settings(patroni: Patroni) -> None:
+    """A failed `up` may have stored them, and then the user reverted the parameter."""
+    parameters = {"huge_pages": "on", "max_connections": "100"}
+    kept: dict[str, Any] = {
+        "ttl": 20,
+        "postgresql": {"parameters": {"max_connections": "100"}, "pg_hba": ["local all", "host"]},
+    }
+    props = PROPS | {"configuration": json.dumps(kept)}
+    cases: list[tuple[dict[str, Any], bool]] = [
+        (kept, False),
+        (kept | {"pause": True}, False),
+        ({}, False),
+        (kept | {"ttl": 30}, True),
+        ({"ttl": 20}, True),
+        (kept | {"postgresql": kept["postgresql"] | {"parameters": parameters}}, True),
+    ]
+    for stored, is_change in cases:
+        with in_case(stored):
+            patroni.stored = json.dumps(stored)
+            # In a preview, a property that is not known yet is missing.
+            for news in (props, {"configuration": props["configuration"]}):
+                assert PatroniSettingsProvider().diff("id", props, news).changes is is_change
+    PatroniSettingsProvider().update("id", props, props)
+    assert json.loads(patroni.stored) == kept
+
+
+def test_the_settings_in_etcd_are_not_asked_for_if_the_inputs_differ_or_etcd_does_not_answer(
+    patroni: Patroni, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patroni.stored, patroni.isolated = '{"ttl": 30}', {"gw-postgres"}
+    assert _diff(PROPS) is False
+    monkeypatch.delattr(patroni_settings, "patronictl")
+    assert _diff(PROPS | {"configuration": '{"ttl": 30}'}) is True
+
+
+def test_former_settings_that_cannot_be_stored_again_are_reported_with_the_reason(
+    patroni: Patroni, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: str) -> None:
+        patroni.isolated = {*CONTAINERS.values()}
+        raise DockerError("postgres did not restart; run `groundwork up` again")
+
+    monkeypatch.setattr(patroni_settings, "_restart", fail)
+    with pytest.raises(
+        DockerError, match=r"stored in etcd again \(no etcd\).*postgres did not restart; "
+    ) as failed:
+        _apply('{"ttl": 30}')
+    assert "\n" not in str(failed.value)
+    # The user reverts the change.
+    patroni.isolated.clear()
+    assert _diff(PROPS) is True
 
 
 @promise("a parameter with which a server does not start takes down one replica at most")
