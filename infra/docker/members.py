@@ -150,7 +150,7 @@ def observe(
 ) -> ClusterState:
     """Return the cluster before an `up`. Raises InfraError if the settings cannot be reached from it.
 
-    If there is no primary, `configuration` is stored in etcd first, and the primary that it makes possible is awaited.
+    If no server answers, `configuration` is stored in etcd first, and the primary that it makes possible is awaited.
     """
     first = checkout.name(stack, _FIRST)
     members = member_containers(first)
@@ -167,7 +167,8 @@ def observe(
             )
         return ClusterState()
     primary = primary_of(members)
-    if primary is None and replicas and configuration is not None:
+    # A failover has no primary for a while. It ends without these settings, which nothing has checked yet.
+    if primary is None and replicas and configuration is not None and not _any_answers(members):
         primary = _repaired(members, first, configuration)
     stores = inspect("container", *(checkout.name(stack, store) for store in etcd.MEMBERS))
     has_stores = len(stores) > len(etcd.MEMBERS) // 2
@@ -191,6 +192,16 @@ def observe(
             " again"
         )
     return ClusterState(exists=True, primary=primary, has_stores=has_stores)
+
+
+def _any_answers(members: dict[str, str]) -> bool:
+    for container in members.values():
+        try:
+            psql(container, "SELECT 1", timeout_seconds=15)
+        except DockerError:
+            continue
+        return True
+    return False
 
 
 def _repaired(members: dict[str, str], first: str, configuration: str) -> str | None:

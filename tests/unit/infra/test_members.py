@@ -243,6 +243,17 @@ def test_a_parameter_with_which_no_server_starts_is_corrected_in_etcd(
     assert (etcd.stored, found.primary) == ("right", "postgres-2")
 
 
+@pytest.mark.parametrize("standby", ["postgres", "postgres-3"])
+def test_the_settings_in_etcd_are_not_changed_during_a_failover(
+    monkeypatch: pytest.MonkeyPatch, checkout: Checkout, standby: str
+) -> None:
+    etcd = _without_primary(monkeypatch)
+    etcd.engine.answers[PREFIX + standby] = False
+    with pytest.raises(NoPrimary, match="run the same command again when it has one"):
+        observe(checkout, "dev", replicas=2, subnet=SUBNET, configuration="right")
+    assert etcd.stored == "huge_pages"
+
+
 def test_the_advice_without_a_primary_names_the_parameters(
     monkeypatch: pytest.MonkeyPatch, checkout: Checkout
 ) -> None:
