@@ -228,10 +228,15 @@ def retire_replicas(checkout: Checkout, stack: str) -> list[str]:
     first = checkout.name(stack, _FIRST)
     others = _others(member_containers(first))
     if others:
-        docker("stop", *others, timeout_seconds=STOP_LIMIT_SECONDS)
         mark = _retirement(checkout, stack)
-        # An `up` that continues may have removed the first server already.
-        if not mark.is_set() and primary_of({_FIRST: first}) is None:
+        # An `up` that continues may have removed the first server already. A replica that somebody started again may
+        # have become the primary.
+        is_proven = mark.is_set() and not _runs(others)
+        if not is_proven:
+            # If this is interrupted after the stop, the old mark must not prove anything.
+            mark.remove()
+        docker("stop", *others, timeout_seconds=STOP_LIMIT_SECONDS)
+        if not is_proven and primary_of({_FIRST: first}) is None:
             raise NoPrimary(
                 f"{_FIRST} is not the primary of stack {stack!r} any more; run `groundwork up --stack {stack}` again,"
                 " which starts the replicas and names the primary"

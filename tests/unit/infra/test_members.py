@@ -190,6 +190,45 @@ def test_a_retired_replica_that_runs_again_is_asked_for_the_primary(
 
 
 @promise("turning replicas off keeps the data, and is refused while another server is the primary")
+@pytest.mark.parametrize("first", [False, None], ids=["is a replica", "does not answer"])
+def test_an_old_mark_does_not_prove_that_the_first_server_is_the_primary_if_a_replica_runs_again(
+    monkeypatch: pytest.MonkeyPatch, checkout: Checkout, first: bool | None
+) -> None:
+    """The controls are the continued stop, and a replica that runs again beside the primary."""
+    engine = use(monkeypatch, Engine(postgres=True, postgres_2=False, postgres_3=False))
+    retire_replicas(checkout, "dev")
+    engine.answers[f"{PREFIX}postgres"] = None
+    assert retire_replicas(checkout, "dev")
+    engine.stopped = (f"{PREFIX}postgres-2",)
+    engine.answers[f"{PREFIX}postgres"] = True
+    assert retire_replicas(checkout, "dev")
+    engine.stopped = (f"{PREFIX}postgres-2",)
+    engine.answers |= {f"{PREFIX}postgres": first, f"{PREFIX}postgres-3": True}
+    with pytest.raises(NoPrimary, match="not the primary of stack 'dev' any more; run `groundwork up"):
+        retire_replicas(checkout, "dev")
+    # So the next `up` starts the replicas, which are stopped again.
+    assert retired_replicas(checkout, "dev") == []
+
+
+@promise("turning replicas off keeps the data, and is refused while another server is the primary")
+def test_an_old_mark_is_gone_before_replicas_that_run_again_stop(
+    monkeypatch: pytest.MonkeyPatch, checkout: Checkout
+) -> None:
+    engine = use(monkeypatch, Engine(postgres=True, postgres_2=False, postgres_3=False))
+    retire_replicas(checkout, "dev")
+    engine.stopped = ()
+
+    def interrupt(*_: str, timeout_seconds: float) -> str:
+        engine.stopped = (f"{PREFIX}postgres-2", f"{PREFIX}postgres-3")
+        raise DockerError("`docker stop` did not finish")
+
+    monkeypatch.setattr(members, "docker", interrupt)
+    with pytest.raises(DockerError, match="did not finish"):
+        retire_replicas(checkout, "dev")
+    assert retired_replicas(checkout, "dev") == []
+
+
+@promise("turning replicas off keeps the data, and is refused while another server is the primary")
 def test_a_primary_that_moves_during_the_stop_is_not_deleted(
     monkeypatch: pytest.MonkeyPatch, checkout: Checkout
 ) -> None:
