@@ -174,10 +174,12 @@ def observe(
     has_stores = len(stores) > len(etcd.MEMBERS) // 2
     # Without etcd, or without the only member that can create a cluster, this `up` creates what a primary needs.
     if primary is None and ((has_stores and _FIRST in members) or replicas == 0):
+        # Only an `up` that keeps the replicas writes parameters without a primary.
+        keep = "" if replicas else f"set groundwork:postgresReplicas back to {len(_OTHERS)}, "
         raise NoPrimary(
             f"the Postgres of stack {stack!r} has no primary, so its servers cannot be changed one after the other;"
             f" see `groundwork cluster status --stack {stack}`, and run the same command again when it has one; if"
-            f" `groundwork logs --stack {stack}` shows that a parameter keeps the servers from starting, correct"
+            f" `groundwork logs --stack {stack}` shows that a parameter keeps the servers from starting, {keep}correct"
             f" groundwork:postgresParameters and run `groundwork up --stack {stack}`"
         )
     if replicas == 0 and primary != _FIRST:

@@ -303,6 +303,9 @@ def test_the_advice_without_a_primary_names_the_parameters(
         with pytest.raises(NoPrimary, match=advice) as refused:
             observe(checkout, "dev", replicas=replicas, subnet=SUBNET, configuration=configuration)
         assert "\n" not in str(refused.value)
+        # Without replicas, the corrected parameter would not be written.
+        first = "set groundwork:postgresReplicas back to 2, correct groundwork:postgresParameters"
+        assert (first in str(refused.value)) is (replicas == 0)
         assert etcd.stored == "huge_pages"
     _without_primary(monkeypatch, *postgres_cluster.MEMBERS)
     with pytest.raises(NoPrimary, match=advice):
