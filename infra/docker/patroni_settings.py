@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from typing import Any
 
 import pulumi
@@ -34,7 +35,7 @@ class PatroniSettingsProvider(Provider):
     """Replaces the settings in etcd, and restarts the servers that must restart for changed parameters.
 
     Servers restart in place, one after the other, replicas first, and the primary stays the primary. A server that does
-    not start is the last one that is restarted, and the former settings are stored again.
+    not start is the last one that is restarted with them, and the former settings are stored again.
     """
 
     ignored = frozenset({"container"})
@@ -73,21 +74,38 @@ def _is_stored(container: str, configuration: str) -> bool:
 
 
 def _roll_back(first: str, configuration: str, error: InfraError) -> None:
-    """Store the former settings again after `error`. Raise DockerError with both reasons if this fails."""
+    """Store the former settings again after `error`. Raise DockerError with both reasons if this fails.
+
+    Servers that have restarted with the new settings restart again if they can.
+    """
     try:
-        store_settings(member_containers(first).values(), configuration)
+        is_changed = store_settings(member_containers(first).values(), configuration)
     except DockerError as failed:
         raise DockerError(
             f"the former settings of Postgres could not be stored in etcd again ({str(failed).splitlines()[-1]}), so"
             f" do not restart a server before the next `groundwork up`; they were to be stored because {error}"
         ) from error
+    if is_changed:
+        _await_marks()
+        # The user needs to know `error`, and not why a server keeps a setting until its next restart.
+        with suppress(InfraError):
+            _restart_marked(first)
 
 
 def _apply(first: str, configuration: str) -> None:
+    if store_settings([primary_container(first)], configuration, seconds=300):
+        _await_marks()
+    _restart_marked(first)
+
+
+def _await_marks() -> None:
+    # The members see a change in their next loop, and mark themselves if they must restart.
+    time.sleep(3 * LOOP_SECONDS)
+
+
+def _restart_marked(first: str) -> None:
+    """Restart the servers that must restart for a changed parameter, one after the other."""
     container = primary_container(first)
-    if store_settings([container], configuration, seconds=300):
-        # The members see the change in their next loop, and mark themselves if they must restart.
-        time.sleep(3 * LOOP_SECONDS)
     # A larger max_connections must reach the replicas first, and a smaller one the primary first.
     for is_primary in (False, True, False):
         # A killed `up` may have left marks of an earlier change.

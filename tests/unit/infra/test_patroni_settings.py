@@ -32,6 +32,7 @@ class Patroni:
 
     def __init__(self, stored: str) -> None:
         self.stored = stored
+        self.runs_with = dict.fromkeys(MEMBERS, stored)
         self.marked: set[str] = set()
         self.down: set[str] = set()
         self.keeps_marks = False
@@ -50,8 +51,8 @@ class Patroni:
             changed, self.stored = self.stored != stdin, stdin
             if stdin == PROPS["configuration"]:
                 self.down.clear()
-            elif changed:
-                self.marked |= {*MEMBERS}
+            if changed:
+                self.marked = {member for member in MEMBERS if self.runs_with[member] != stdin}
             return "Configuration changed" if changed else ""
         if command == "list":
             return json.dumps([self._row(member) for member in MEMBERS])
@@ -63,6 +64,8 @@ class Patroni:
         answer = self.answers.get(member, "Success: restart on member {}").format(member)
         if answer == FAILED.format(member):
             self.down.add(member)
+        else:
+            self.runs_with[member] = self.stored
         if not self.keeps_marks or member == "postgres-2":
             self.marked.discard(member)
         return f"+ Cluster: groundwork +\n{answer}\n"
@@ -137,12 +140,31 @@ def test_a_failed_restart_is_the_last_one_and_the_former_settings_are_stored_aga
     with pytest.raises(DockerError, match=rf"{broken} did not restart .*\(restart failed\); see") as failed:
         _apply('{"ttl": 30}')
     assert "\n" not in str(failed.value)
-    assert patroni.restarted == restarted
+    # Those that have restarted with the rejected value restart with the former one.
+    assert patroni.restarted == [*restarted, *restarted[:-1]]
+    assert set(patroni.runs_with.values()) == {PROPS["configuration"]}
     assert patroni.stored == PROPS["configuration"]
     # The next `up` tries again.
     patroni.answers, patroni.restarted = {}, []
     _apply('{"ttl": 31}')
     assert (patroni.stored, patroni.restarted[-1]) == ('{"ttl": 31}', "postgres-2")
+
+
+@promise("a parameter with which a server does not start takes down one replica at most")
+def test_no_server_gets_the_former_settings_by_a_restart_while_the_failed_one_is_missing(
+    patroni: Patroni, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ctl(container: str, command: str, *arguments: str, stdin: str = "", seconds: int = 0) -> str:
+        said = patroni.ctl(container, command, *arguments, stdin=stdin, seconds=seconds)
+        patroni.down |= {"postgres-3"} if "postgres-3" in patroni.restarted else set()
+        return said
+
+    for module in (patroni_settings, members):
+        monkeypatch.setattr(module, "patronictl", ctl)
+    patroni.answers["postgres-3"] = FAILED
+    with pytest.raises(DockerError, match="postgres-3 did not restart"):
+        _apply('{"ttl": 30}')
+    assert (patroni.restarted, patroni.marked) == (["postgres", "postgres-3"], {"postgres"})
 
 
 def test_a_restart_that_patronictl_cannot_ask_for_is_reported_in_one_line(
