@@ -293,7 +293,7 @@ def test_an_exception_while_waiting_for_a_connection_loses_nothing(
     database: Database, redis_server: Server, namespace: str
 ) -> None:
     """Inside the driver's pool, while it grows, at the end of each of its functions."""
-    size, number, interrupted = 3, random.randrange(STRIDE), 0
+    size, number, interrupted = 3, random.randrange(scaled(4, 1)), 0
     settings, cache = _settings(database, redis_server, namespace, size)
     settings = dataclasses.replace(settings, pool_min_size=1, deadline_seconds=_WAIT_SECONDS / 2)
 
@@ -332,7 +332,8 @@ def test_an_exception_while_waiting_for_a_connection_loses_nothing(
         if not interrupt.where:
             break
         interrupted += 1
-        number += STRIDE
+        # A call has only some twenty of them.
+        number += scaled(4, 1)
     assert interrupted > 2
 
 

@@ -93,10 +93,11 @@ def test_a_missing_package_or_checkout_is_one_line(installed: Path) -> None:
     (installed / "one" / "1_a.sql").write_text("SELECT 1;")
     ended = run(installed, *((arguments, {}) for arguments, _ in cases))
     for (arguments, said), (code, out, err) in zip(cases, ended, strict=True):
-        (line,) = [line for line in err.splitlines() if not line.startswith("database: ")]
+        lines = [line for line in err.splitlines() if not line.startswith("database: ")]
+        assert len(lines) == 1, (arguments, err)
         assert (code, out) == (Exit.ERROR, ""), arguments
-        assert line.startswith("groundwork: this command "), arguments
-        assert said in line, arguments
+        assert lines[0].startswith("groundwork: this command "), arguments
+        assert said in lines[0], arguments
 
 
 def test_without_a_checkout_migrate_needs_a_folder_and_a_database(installed: Path, tmp_path: Path) -> None:
