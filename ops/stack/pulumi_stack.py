@@ -28,6 +28,7 @@ from infra.spec.checkout import PROJECT, Checkout
 from infra.spec.errors import SettingError
 from ops.errors import Exit, OpsError
 from ops.output import print_line, relay_to_end
+from ops.servers.errors import one_line
 from ops.stack.final_health import require_healthy
 from ops.stack.pulumi_events import await_end, reported_errors, unanswered_ends
 from ops.stack.pulumi_state import LocalState, refuse_pending_creates
@@ -269,7 +270,7 @@ class PulumiStack:
         try:
             values = (yaml.safe_load(path.read_text()) or {}).get("config") or {}
         except yaml.YAMLError as error:
-            raise OpsError(f"{path.name} is not valid YAML: {error}", Exit.USAGE) from error
+            raise OpsError(f"{path.name} is not valid YAML: {one_line(error)}", Exit.USAGE) from error
         own = {key: value for key, value in values.items() if key.startswith(f"{PROJECT}:")}
         try:
             return StackSettings.parse(own)

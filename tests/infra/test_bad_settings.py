@@ -35,6 +35,16 @@ def test_bad_setting_fails_in_one_line_and_creates_nothing(
     assert checkout.leftovers() == []
 
 
+@promise("a bad setting is refused in one line that names it, before anything is changed")
+def test_settings_that_are_not_yaml_fail_in_one_line_that_names_the_file(checkout: CheckoutCopy) -> None:
+    (checkout.root / "Pulumi.dev.yaml").write_text("config:\n  groundwork:target: docker\n    redisPort: 1\n")
+    done = checkout.run("up")
+    assert done.returncode == Exit.USAGE
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("groundwork: Pulumi.dev.yaml is not valid YAML: ")
+    assert "line 3" in line
+
+
 @promise("a port that is in use is refused in one line")
 def test_port_in_use_fails_in_one_line_and_creates_nothing(checkout: CheckoutCopy) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
