@@ -43,8 +43,9 @@ SELECT pg_class.oid::regclass::text
 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' AND relkind IN ('r', 'p')
 """
+# A table that grows, and a row that is waited for, are locked in other ways for a moment.
 _LOCKS = """
-SELECT relation, mode, granted FROM pg_locks
+SELECT CASE WHEN locktype = 'relation' THEN relation END, mode, granted FROM pg_locks
 WHERE pid = %s AND (database = (SELECT oid FROM pg_database WHERE datname = current_database()) OR NOT granted)
 """
 _SCANS = "SELECT relid, seq_scan FROM pg_stat_xact_user_tables WHERE seq_scan > 0"

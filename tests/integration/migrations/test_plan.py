@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from db.migrator import apply_pending, read_source
 from ops.errors import Exit
 from ops.migrations import squawk
+from ops.migrations.locks import _note
 from tests.conftest import Connection, Database
+from tests.containers import wait_until
 from tests.integration.migrations.conftest import Run
 from tests.integration.migrator.conftest import Write
 from tests.promises import promise
@@ -83,6 +87,26 @@ def test_what_a_statement_locks_rewrites_and_reads_is_measured(run: Run, write: 
         assert statement["rewrites"] == rewrites, sql
         if "-- no-transaction" not in sql:
             assert [name for name in statement["scans"] if name in locks] == scans, sql
+
+
+def test_a_lock_on_a_row_is_not_taken_for_one_on_its_table(database: Database) -> None:
+    url, update = database.url("migrator"), "UPDATE items SET id = id"
+    with (
+        ThreadPoolExecutor(1) as pool,
+        psycopg.connect(url) as holder,
+        psycopg.connect(url) as waiter,
+        psycopg.connect(url) as observer,
+    ):
+        holder.execute("CREATE TABLE items (id int); INSERT INTO items VALUES (1)")
+        holder.commit()
+        holder.execute(update)
+        waiting = pool.submit(waiter.execute, update)
+        modes: dict[int, str] = {}
+        # While it waits for the row, it has an EXCLUSIVE lock on it.
+        wait_until(lambda: _note(observer, waiter.info.backend_pid, modes))
+        holder.rollback()
+        waiting.result(60)
+    assert set(modes.values()) == {"ROW EXCLUSIVE"}
 
 
 def test_a_lock_is_named_with_the_statement_that_takes_it_first(planned: Planned) -> None:
