@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ _FIRST, *_OTHERS = postgres_cluster.MEMBERS
 WAIT_SECONDS = 120.0
 _POLL_SECONDS = 0.5
 # Patroni's list takes a second, on a busy machine several.
-LIST_SECONDS = 15
+_LIST_SECONDS = 15
 # A server with a load above its cores answers within a second.
 _API_SECONDS = 5
 _GREET_API = f"import ssl; ssl.get_server_certificate(('127.0.0.1', {REST_PORT}), timeout={_API_SECONDS})"
@@ -81,14 +81,18 @@ def primary_container(container: str, wait_seconds: float = WAIT_SECONDS) -> str
 
 def primary_of(members: dict[str, str]) -> str | None:
     """Return the member that is the primary now, or None."""
+    return next((member for member, is_primary in _answers(members) if is_primary), None)
+
+
+def _answers(members: dict[str, str]) -> Iterator[tuple[str, bool]]:
+    """Ask each member whether it is the primary, and yield the answers. One that does not answer is left out."""
     for member, container in members.items():
         try:
-            if psql(container, _IS_PRIMARY, timeout_seconds=15).strip() == "t":
-                return member
+            answer = psql(container, _IS_PRIMARY, timeout_seconds=15)
         except DockerError:
             # It is stopped, frozen, or starting.
             continue
-    return None
+        yield member, answer.strip() == "t"
 
 
 def patronictl(container: str, *arguments: str, stdin: str = "", seconds: int = 300) -> str:
@@ -121,14 +125,22 @@ def listed_members(container: str) -> list[dict[str, Any]]:
     """Return the members as Patroni lists them, as seen from a member's container. Raises DockerError."""
     try:
         listed: list[dict[str, Any]] = json.loads(
-            patronictl(container, "list", SCOPE, "--format=json", seconds=LIST_SECONDS)
+            patronictl(container, "list", SCOPE, "--format=json", seconds=_LIST_SECONDS)
         )
     except (DockerError, ValueError) as error:
         raise DockerError(f"Patroni in {container} cannot list the members; see whether etcd runs") from error
     return listed
 
 
-def store_settings(containers: Iterable[str], configuration: str, *, seconds: int = LIST_SECONDS) -> bool:
+def stored_settings(container: str) -> dict[str, Any]:
+    """Return the settings that the members share in etcd, as a member's container reaches it. Raises DockerError."""
+    import yaml
+
+    settings = patronictl(container, "show-config", SCOPE, seconds=_LIST_SECONDS)
+    return dict(yaml.safe_load(settings) or {})
+
+
+def store_settings(containers: Iterable[str], configuration: str, *, seconds: int = _LIST_SECONDS) -> bool:
     """Replace the settings that the members share in etcd, and return whether they differed.
 
     Needs no primary: each container is tried until one reaches etcd. Raises DockerError if none does.
@@ -168,7 +180,7 @@ def observe(
         return ClusterState()
     primary = primary_of(members)
     # A failover has no primary for a while. It ends without these settings, which nothing has checked yet.
-    if primary is None and replicas and configuration is not None and not _any_answers(members):
+    if primary is None and replicas and configuration is not None and next(_answers(members), None) is None:
         primary = _repaired(members, first, configuration)
     stores = inspect("container", *(checkout.name(stack, store) for store in etcd.MEMBERS))
     has_stores = len(stores) > len(etcd.MEMBERS) // 2
@@ -194,16 +206,6 @@ def observe(
             " again"
         )
     return ClusterState(exists=True, primary=primary, has_stores=has_stores)
-
-
-def _any_answers(members: dict[str, str]) -> bool:
-    for container in members.values():
-        try:
-            psql(container, "SELECT 1", timeout_seconds=15)
-        except DockerError:
-            continue
-        return True
-    return False
 
 
 def _repaired(members: dict[str, str], first: str, configuration: str) -> str | None:

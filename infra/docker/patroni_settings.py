@@ -8,18 +8,17 @@ from contextlib import suppress
 from typing import Any
 
 import pulumi
-import yaml
 from pulumi import dynamic
 
 from infra.docker.engine import DockerError, psql
 from infra.docker.members import (
-    LIST_SECONDS,
     WAIT_SECONDS,
     listed_members,
     member_containers,
     patronictl,
     primary_container,
     store_settings,
+    stored_settings,
 )
 from infra.dynamic import Provider
 from infra.spec.errors import InfraError
@@ -65,7 +64,7 @@ class PatroniSettingsProvider(Provider):
 def _is_stored(container: str, configuration: str) -> bool:
     """Return whether etcd has these settings, or cannot be asked. It may have more of them, such as a pause."""
     try:
-        stored = yaml.safe_load(patronictl(container, "show-config", SCOPE, seconds=LIST_SECONDS))
+        stored = stored_settings(container)
     except DockerError:
         # The server is about to be started, or `up` fails later.
         return True

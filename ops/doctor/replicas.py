@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infra.docker.engine import DockerError, psql
-from infra.docker.members import patronictl
+from infra.docker.members import stored_settings
 from infra.spec.postgres_cluster import SCOPE
 from ops.doctor.check_result import STACK_OPTION, CheckResult, fail, ok, skipped, warn
 from ops.doctor.examination import Examination
@@ -61,11 +61,11 @@ def _paused(members: list[Member]) -> str | None:
         if not member.is_well:
             continue
         try:
-            lines = patronictl(member.container, "show-config", SCOPE, seconds=15).splitlines()
+            is_paused = stored_settings(member.container).get("pause") is True
         except DockerError:
             # It may be isolated. If no member answers, the check of etcd reports it.
             continue
-        return member.container if "pause: true" in lines else None
+        return member.container if is_paused else None
     return None
 
 

@@ -126,8 +126,7 @@ def patroni(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(
         replicas, "psql", lambda container, *_, **__: said["slots"] if container == "gw-postgres-2" else ""
     )
-    for module in (members, replicas):
-        monkeypatch.setattr(module, "patronictl", ctl)
+    monkeypatch.setattr(members, "patronictl", ctl)
     return said
 
 
