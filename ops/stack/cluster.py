@@ -90,15 +90,14 @@ class Cluster:
         # One that is isolated, or has no etcd, uses up the time limit. The others are then asked at the same time.
         with ThreadPoolExecutor(max_workers=len(MEMBERS)) as pool:
             asked = [pool.submit(_ask_members, each) for each in running[:1]]
-            done, _ = wait(asked, timeout=_ALONE_SECONDS)
-            if not any(isinstance(each.result(), list) and each.result() for each in done):
+            wait(asked, timeout=_ALONE_SECONDS)
+            if not any(each.done() and each.result()[0] for each in asked):
                 asked += [pool.submit(_ask_members, each) for each in running[1:]]
             answers = [each.result() for each in asked]
-        for answer in answers:
-            if answer and not isinstance(answer, DockerError):
-                return [self._member(name, answer, states) for name in MEMBERS]
-        errors = [str(answer) for answer in answers if answer]
-        reason = errors[0] if errors else "etcd does not answer" if running else "none is running"
+        if listed := next((listed for listed, _ in answers if listed), None):
+            return [self._member(name, listed, states) for name in MEMBERS]
+        unknown = "etcd does not answer" if running else "none is running"
+        reason = next((error for _, error in answers if error), unknown)
         raise OpsError(
             f"the roles of the Postgres servers of stack {self.stack!r} are not known: {reason};"
             f" see `groundwork status --stack {self.stack}`",
@@ -351,11 +350,12 @@ def _present(roles: Mapping[str, str]) -> str:
     return f"; {roles[PRIMARY]} is the primary" if PRIMARY in roles else ""
 
 
-def _ask_members(container: str) -> list[dict[str, Any]] | DockerError:
+def _ask_members(container: str) -> tuple[list[dict[str, Any]], str]:
+    """Return the members as one of them lists them, and why it cannot."""
     try:
-        return listed_members(container)
+        return listed_members(container), ""
     except DockerError as error:
-        return error
+        return [], str(error)
 
 
 def _position(lsn: object) -> int:
