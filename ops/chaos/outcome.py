@@ -70,7 +70,7 @@ class FaultOutcome:
     recovered: float | None = None
     note: str = ""
     problem: str = ""
-    took_effect: bool = True
+    took_effect: bool = False
     failed: bool = False
 
     @property

@@ -122,7 +122,7 @@ class Runner:
         return True
 
     def _cause(self, step: Step, service: str) -> None:
-        outcome = FaultOutcome(step, service, self._now(), took_effect=False)
+        outcome = FaultOutcome(step, service, self._now())
         self._run.faults.append(outcome)
         duration = f" for {step.seconds} s" if step.seconds else ""
         self._say(f"{outcome.began:5.0f} s  {step.fault} {outcome.server}{duration}")

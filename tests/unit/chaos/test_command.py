@@ -120,7 +120,7 @@ def test_the_hint_repeats_the_whole_plan(
 
 _LEFT = "the slow of redis-2 was not undone; run `groundwork chaos stop --stack dev`"
 _SLOW = Step(5, SLOW, "redis replica", 9)
-_CAUSED = FaultOutcome(_SLOW, "redis-2", 5.0)
+_CAUSED = FaultOutcome(_SLOW, "redis-2", 5.0, took_effect=True)
 
 
 @pytest.mark.parametrize(
@@ -136,13 +136,18 @@ _CAUSED = FaultOutcome(_SLOW, "redis-2", 5.0)
         ),
         ({"left": ["redis-2 is exited"], "was_stopped": True}, 130, ""),
         (
-            {"faults": [_CAUSED, FaultOutcome(_SLOW, "redis-2", 7.0, problem="no engine", failed=True)]},
+            {
+                "faults": [
+                    _CAUSED,
+                    FaultOutcome(_SLOW, "redis-2", 7.0, problem="no engine", took_effect=True, failed=True),
+                ]
+            },
             Exit.ERROR,
             "slow of redis-2 (replica) failed: no engine; repeat the plan with",
         ),
         ({"faults": [], "skipped": [(_SLOW, "no time was left")]}, Exit.ERROR, "no fault took effect"),
         (
-            {"faults": [FaultOutcome(_SLOW, "redis-2", 5.0, took_effect=False)]},
+            {"faults": [FaultOutcome(_SLOW, "redis-2", 5.0)]},
             Exit.ERROR,
             "no fault took effect",
         ),

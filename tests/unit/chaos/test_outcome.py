@@ -30,9 +30,22 @@ def run() -> Run:
         else:
             bucket.writes = 1
             load.writes.append(at)
-    freeze = FaultOutcome(Step(11, FREEZE, "postgres primary", 15), "postgres", 11.0, 26.0, 31.0)
-    move = FaultOutcome(Step(40, SWITCHOVER, "postgres primary", 0), "postgres-2", 40.0, 43.0, 44.0)
-    kill = FaultOutcome(Step(50, KILL, "access", 5), "access", 50.0, 55.0, None, note="", problem="no engine")
+    freeze = FaultOutcome(
+        Step(11, FREEZE, "postgres primary", 15), "postgres", 11.0, 26.0, 31.0, took_effect=True
+    )
+    move = FaultOutcome(
+        Step(40, SWITCHOVER, "postgres primary", 0), "postgres-2", 40.0, 43.0, 44.0, took_effect=True
+    )
+    kill = FaultOutcome(
+        Step(50, KILL, "access", 5),
+        "access",
+        50.0,
+        55.0,
+        None,
+        note="",
+        problem="no engine",
+        took_effect=True,
+    )
     run = Run("dev", 7, 1_790_000_000.0, "data-access", has_replicas=True, seconds=60.0, load=load)
     run.faults = [freeze, move, kill]
     run.skipped = [(Step(58, KILL, "redis primary", 9), "no time was left")]

@@ -148,7 +148,9 @@ DRILL = SimpleNamespace(
     failures=[SimpleNamespace(name="rows", detail=HOSTILE)], document=lambda: {"detail": HOSTILE},
 )  # fmt: skip
 CHAOS_RUN = Run("dev", 1, 0.0, HOSTILE, has_replicas=False)
-CHAOS_RUN.faults = [FaultOutcome(Step(1, "kill", HOSTILE, 1), HOSTILE, 1.0, note=HOSTILE, problem=HOSTILE)]
+CHAOS_RUN.faults = [
+    FaultOutcome(Step(1, "kill", HOSTILE, 1), HOSTILE, 1.0, note=HOSTILE, problem=HOSTILE, took_effect=True)
+]
 CHAOS_RUN.skipped, CHAOS_RUN.left = [(Step(2, "kill", HOSTILE, 1), HOSTILE)], [HOSTILE]
 CHAOS_RUN.load = LoadOutcome(errors=[(1.0, HOSTILE)])
 CACHE = {
