@@ -28,15 +28,6 @@ from ops.errors import Exit, OpsError
 # Longer than archive_timeout. A marker that is not archived by then, or within a longer --max-rpo, means that archiving
 # is broken.
 _ARCHIVED_SECONDS = 3 * backup.ARCHIVE_TIMEOUT_SECONDS
-# Looks for a WAL file each second, at most $2 times, and prints a line when it is in the repository. A single command
-# in the container does it, because starting one takes more CPU time than a look. pgBackRest writes to a *.tmp first.
-_AWAIT_SEGMENT = rf"""
-folder={backup_repository.FOLDER}/archive/{backup_repository.STANZA}/*/${{1%????????}}
-for attempt in $(seq "$2"); do
-    if ls $folder 2>/dev/null | grep -Eq "^$1-[0-9a-f]{{40}}(\.[a-z0-9]+)?\$"; then echo archived; exit; fi
-    sleep 1
-done
-"""
 MAX_RPO_SECONDS = 2.0 * backup.ARCHIVE_TIMEOUT_SECONDS
 
 
@@ -173,7 +164,7 @@ def _wait_archived(site: BackupSite, bench: Workbench, marker: Marker | None, op
     if marker is None:
         return
     seconds = max(_ARCHIVED_SECONDS, options.max_rpo_seconds)
-    if not bench.sh(_AWAIT_SEGMENT, str(marker.segment), f"{seconds:.0f}"):
+    if not bench.sh(repository.AWAIT_ARCHIVED, str(marker.segment), f"{seconds:.0f}"):
         raise CheckFailed(
             f"a commit of {show_time(marker.written_at)} is not archived after {seconds:.0f} s;"
             f" {take_backup.archiver(site.primary).waiting} WAL files are waiting"

@@ -13,7 +13,18 @@ from ops.backup import pgbackrest, wal
 from ops.backup.errors import BackupError, OutsideWindow
 from ops.backup.wal import History, Segment
 
-_ARCHIVED = re.compile(r"(?:^|/)([0-9A-F]{24})-[0-9a-f]{40}(?:\.\w+)?$")
+# pgBackRest appends the SHA-1 and the compression to the name of a WAL file, and writes to a *.tmp first.
+_SUFFIX = r"-[0-9a-f]{40}(\.[a-z0-9]+)?$"
+_ARCHIVED = re.compile(rf"(?:^|/)([0-9A-F]{{24}}){_SUFFIX}")
+# A shell script that looks for the WAL file $1 each second, at most $2 times, and prints a line when it is in the
+# repository. A single command in the container does it, because starting one takes more CPU time than a look.
+AWAIT_ARCHIVED = rf"""
+folder={backup_repository.FOLDER}/archive/{backup_repository.STANZA}/*/${{1%????????}}
+for attempt in $(seq "$2"); do
+    if ls $folder 2>/dev/null | grep -Eq "^$1"'{_SUFFIX}'; then echo archived; exit; fi
+    sleep 1
+done
+"""
 _HISTORY = re.compile(r"(?:^|/)([0-9A-F]{8})\.history$")
 
 
