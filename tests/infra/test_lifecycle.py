@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,6 +23,7 @@ from infra.images.context import BASE_IMAGE
 from infra.spec import backup_repository, monitoring
 from ops.errors import Exit
 from ops.stack.pulumi_stack import PulumiStack
+from tests.in_turns import run_in_turns
 from tests.infra.checkout import CheckoutCopy
 from tests.promises import promise
 from tests.scale import IS_FULL
@@ -188,35 +187,17 @@ OF_ANOTHER_STATE = [
     ["rotate", "passwords", "--all", "--yes"],
     ["adopt", "--yes"],
 ]
-# Runs all commands in one process. Each one's only line on stderr is followed by its exit code.
-_RUN_EACH = """
-import json, sys
-from ops.cli import main
-for command in json.loads(sys.argv[1]):
-    try:
-        main(command)
-    except SystemExit as ended:
-        print(int(ended.code), file=sys.stderr, flush=True)
-"""
 
 
 @promise("a command changes nothing that another state owns in Docker, and names the owner")
 def test_another_state_changes_nothing_and_learns_the_owner(up: CheckoutCopy) -> None:
     """As after `sudo make up`: the same checkout, and therefore the same names in Docker."""
     another, before = replace(up, state=up.state.with_name("another")), _in_docker(up)
-    done = subprocess.run(
-        [sys.executable, "-c", _RUN_EACH, json.dumps(OF_ANOTHER_STATE)],
-        cwd=another.root,
-        env=another.environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    lines = done.stderr.splitlines()
-    assert len(lines) == 2 * len(OF_ANOTHER_STATE), done.stderr
-    for command, line, code in zip(OF_ANOTHER_STATE, lines[::2], lines[1::2], strict=True):
-        assert int(code) == Exit.REFUSED, (command, line)
+    commands = [(command, {}) for command in OF_ANOTHER_STATE]
+    ended = run_in_turns(*commands, folder=another.root, environment=another.environment())
+    for command, (code, _, error) in zip(OF_ANOTHER_STATE, ended, strict=True):
+        (line,) = error.splitlines()
+        assert code == Exit.REFUSED, (command, line)
         assert str(up.identity.state_dir) in line, (command, line)
     assert _in_docker(up) == before
     assert not another.identity.state_file("dev").exists()

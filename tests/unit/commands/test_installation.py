@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 
 from ops import cli
 from ops.errors import Exit
+from tests.in_turns import Command, run_in_turns
 from tests.promises import promise
 
 ROOT = Path(__file__).parents[3]
@@ -21,31 +21,7 @@ _WITHOUT = """
 import sys
 for name in ("yaml", "rich", "pulumi", "pulumi_docker", "pulumi_aws", "boto3"):
     sys.modules[name] = None
-from ops.cli import main
 """
-# Runs commands one after the other, because each process would import everything again. It prints the exit code and
-# both outputs of each.
-_IN_TURNS = (
-    _WITHOUT
-    + """
-import io, json, os
-commands, printed, environment = json.loads(sys.argv[1]), sys.stdout, dict(os.environ)
-for arguments, variables in commands:
-    os.environ.clear()
-    os.environ.update(environment | variables)
-    sys.stdout, sys.stderr = outputs = io.StringIO(), io.StringIO()
-    code = 0
-    try:
-        main(arguments)
-    except SystemExit as over:
-        code = over.code
-    print(json.dumps([code, *(output.getvalue() for output in outputs)]), file=printed)
-"""
-)
-
-
-# Its arguments, and the variables of its environment.
-Command = tuple[tuple[str, ...], dict[str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +41,8 @@ def run(folder: Path, *commands: Command) -> list[tuple[int, str, str]]:
     """Run each command, with variables of its own. Return the exit codes and the two outputs."""
     dropped = ("PYTHONPATH", "DATABASE_URL", "REDIS_URL")
     env = {name: value for name, value in os.environ.items() if name not in dropped}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", _IN_TURNS, json.dumps(commands)],
-        cwd=folder, env=env | {"PYTHONPATH": str(folder), "GROUNDWORK_CACHE": str(folder / "tools")},
-        capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL, timeout=60,
-    )  # fmt: skip
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    env |= {"PYTHONPATH": str(folder), "GROUNDWORK_CACHE": str(folder / "tools")}
+    return run_in_turns(*commands, folder=folder, environment=env, prelude=_WITHOUT)
 
 
 @promise("a command that needs more than is installed says so in one line")
