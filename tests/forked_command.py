@@ -19,23 +19,19 @@ _FORKS = multiprocessing.get_context("forkserver")
 # What these commands import when they run.
 _FORKS.set_forkserver_preload(
     [
-        *(
-            "ops.bootstrap",
-            "ops.cache.flush",
-            "ops.cache.warming",
-            "ops.rotation.tokens",
-            "ops.stack.connections",
-        ),
-        *(
-            "boto3",
-            "db.migrator",
-            "db.seed",
-            "encodings.idna",
-            "ops.gharchive.workers",
-            "pytest",
-            "yaml",
-            __name__,
-        ),
+        "boto3",
+        "db.migrator",
+        "db.seed",
+        "encodings.idna",
+        "ops.bootstrap",
+        "ops.cache.flush",
+        "ops.cache.warming",
+        "ops.gharchive.workers",
+        "ops.rotation.tokens",
+        "ops.stack.connections",
+        "pytest",
+        "yaml",
+        __name__,
     ]
 )
 

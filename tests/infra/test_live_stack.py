@@ -231,19 +231,19 @@ def test_status_reports_every_part_as_healthy(live_stack: LiveStack) -> None:
 
 @promise("doctor finds no problem on a new stack")
 def test_doctor_reports_no_finding_on_a_new_stack(live_stack: LiveStack) -> None:
-    told = json.loads(groundwork_here("doctor", "--stack", STACK, "--json"))
-    skipped = {check["name"] for check in told["checks"] if check["status"] == "skipped"}
-    assert [check for check in told["checks"] if check["status"] == "fail"] == []
+    report = json.loads(groundwork_here("doctor", "--stack", STACK, "--json"))
+    skipped = {check["name"] for check in report["checks"] if check["status"] == "skipped"}
+    assert [check for check in report["checks"] if check["status"] == "fail"] == []
     assert skipped <= {"unused-indexes", "backups", "replicas", "redis-replicas", "etcd", "sentinels"}
 
 
 def test_report_of_a_live_stack_is_drawn(live_stack: LiveStack, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    told = json.loads(
+    report = json.loads(
         groundwork_here("report", "--stack", STACK, "--html", str(path), "--json", "--seconds", "2")
     )
-    assert told["unreached"] == {}
-    assert told["series"]["pool"]["values"]["most"][-1] > 0
+    assert report["unreached"] == {}
+    assert report["series"]["pool"]["values"]["most"][-1] > 0
     assert "<svg" in path.read_text()
 
 

@@ -100,8 +100,8 @@ def test_a_changed_role_is_drift(asked_ill: Ask, ill_postgres: Server) -> None:
     for change, _, _ in changes:
         ill_postgres.psql(change)
     found = asked_ill("roles")
-    for _, mend, _ in changes:
-        ill_postgres.psql(mend)
+    for _, undo, _ in changes:
+        ill_postgres.psql(undo)
     assert found.status is CheckStatus.FAIL
     assert sorted(found.details) == sorted(difference for _, _, difference in changes)
     assert asked_ill("roles").status is CheckStatus.OK
