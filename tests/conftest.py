@@ -116,7 +116,8 @@ def docker_engine() -> None:
 @pytest.fixture(scope="session")
 def postgres_server(docker_engine: None) -> Iterator[Server]:
     """Yield the session's Postgres. Tests that restart or break a server start their own."""
-    with containers.postgres_server(in_memory=True) as server:
+    # Of the CPU time of a connection, a client spends half on the iterations.
+    with containers.postgres_server(in_memory=True, scram_iterations=1) as server:
         yield server
 
 

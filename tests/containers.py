@@ -132,6 +132,7 @@ def postgres_server(
     extra_files: Mapping[str, str] | None = None,
     keeps_port: bool = False,
     in_memory: bool = False,
+    scram_iterations: int = roles.SCRAM_ITERATIONS,
     run_options: Sequence[str] = (),
 ) -> Iterator[Server]:
     """Postgres 15 with every role of the spec, TLS, and database `groundwork` (empty schema).
@@ -169,7 +170,7 @@ def postgres_server(
         docker("exec", server.container, "sh", "-c", until, timeout_seconds=START_SECONDS)
         server.passwords = {login: uuid.uuid4().hex for login in roles.ALL_LOGINS}
         verifiers = {
-            name: roles.scram_verifier(password, os.urandom(16))
+            name: roles.scram_verifier(password, os.urandom(16), scram_iterations)
             for name, password in server.passwords.items()
         }
         server.verifiers = verifiers
