@@ -15,7 +15,7 @@ import click
 from infra.spec.roles import DATABASE, SCHEMA
 from ops.commands.names import complete_roles, stack_option
 from ops.number_range import IntegerRange
-from ops.output import print_line, relay_lines
+from ops.output import print_line, print_message, relay_lines
 
 _stack = stack_option()
 # psql's options (src/bin/psql/startup.c), and those with which it does not read commands from standard input.
@@ -96,7 +96,7 @@ def psql(stack: str, role: str, arguments: Sequence[str]) -> None:
         # The other roles have search_path as a role setting. The superuser's other sessions must not search this
         # schema, because the schema's owner could add functions to it.
         path = f"PGOPTIONS=-c search_path={SCHEMA}"
-        _become([*command, "--env", path, container, "psql", f"--dbname={DATABASE}", *arguments])
+        _run_psql([*command, "--env", path, container, "psql", f"--dbname={DATABASE}", *arguments], container)
     from ops.stack.connections import database_url
 
     url = database_url(role=role, stack=stack)
@@ -108,7 +108,7 @@ def psql(stack: str, role: str, arguments: Sequence[str]) -> None:
     os.environ["PGPASSWORD"] = password
     # The URL is for clients on this machine. Inside the container, psql uses a host name of every server's certificate.
     conninfo = f"host=localhost dbname={database} user={login} sslmode=verify-full sslrootcert=/etc/groundwork/ca.crt"
-    _become([*command, "--env", "PGPASSWORD", container, "psql", conninfo, *arguments])
+    _run_psql([*command, "--env", "PGPASSWORD", container, "psql", conninfo, *arguments], container)
 
 
 @click.command("redis-cli", context_settings=_PASS_ON)
@@ -146,6 +146,51 @@ def redis_cli(stack: str, role: str, arguments: Sequence[str]) -> None:
             *("--user", role, *arguments),
         ]
     )
+
+
+def _run_psql(command: list[str], container: str) -> NoReturn:
+    """Run psql by this `docker exec`, and exit with its code. If this process is stopped, end the session first.
+
+    At a terminal, Ctrl-C reaches psql. Otherwise a stopped `docker exec` leaves psql running, and its statement would
+    take effect although the command was stopped.
+    """
+    if "--tty" in command:
+        _become(command)
+    import signal
+    import subprocess
+    import uuid
+
+    name = f"groundwork psql {uuid.uuid4().hex[:12]}"
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    sys.stdout.flush()
+    with subprocess.Popen([*command[:2], "--env", f"PGAPPNAME={name}", *command[2:]]) as process:
+        try:
+            code = process.wait()
+        except BaseException as stop:
+            process.kill()
+            _end_session(container, name)
+            if isinstance(stop, KeyboardInterrupt):
+                raise click.Abort("the session was ended, and its unfinished statement rolled back") from None
+            raise
+    sys.exit(code if code >= 0 else 128 - code)
+
+
+def _end_session(container: str, name: str) -> None:
+    """End the database session with this application_name, also one that only now connects."""
+    from infra.docker.engine import DockerError
+    from infra.docker.engine import psql as run_sql
+
+    try:
+        run_sql(
+            container,
+            f"""DO $$ BEGIN FOR _ IN 1..20 LOOP
+                PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{name}';
+                PERFORM pg_stat_clear_snapshot(), pg_sleep(0.1);
+            END LOOP; END $$""",
+            timeout_seconds=30,
+        )
+    except DockerError as error:
+        print_message(f"psql's session may still be running: {error}")
 
 
 def _reads_commands(arguments: Sequence[str]) -> bool:
@@ -240,17 +285,30 @@ def _running(stack: str, service: str) -> str:
 
 def _primary(stack: str) -> str:
     """Return the container of the Postgres that can be written to. Raise OpsError or NoPrimary (6) without one."""
-    from infra.docker.members import member_containers, primary_container
+    from infra.docker.members import WAIT_SECONDS, NoPrimary, member_containers, primary_container
     from infra.spec.checkout import Checkout
 
     first = Checkout.here().name(stack, "postgres")
-    return primary_container(first) if member_containers(first) else _running(stack, "postgres")
+    members = set(member_containers(first).values())
+    if not members or not any(row["isRunning"] and row["container"] in members for row in _rows(stack)):
+        # Without a running member, this raises the error that names the container.
+        return _running(stack, "postgres")
+    try:
+        return primary_container(first, wait_seconds=0)
+    except NoPrimary:
+        print_line(f"no Postgres is the primary; waiting up to {WAIT_SECONDS:.0f} s for a failover", err=True)
+        return primary_container(first)
 
 
 def _show_lines(command: list[str]) -> None:
-    """Run a command and print its output line by line. Logs quote what strangers sent before they logged in."""
+    """Run a command and print its output line by line. Raise OpsError (6) if it fails, after its own last line.
+
+    Logs quote what strangers sent before they logged in.
+    """
     import signal
     import subprocess
+
+    from ops.errors import Exit, OpsError
 
     # The command must not outlive this process.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
@@ -258,11 +316,16 @@ def _show_lines(command: list[str]) -> None:
         assert process.stdout is not None
         try:
             relay_lines(process.stdout)
+            failed = process.wait() != 0
         except KeyboardInterrupt:
             # The way to end --follow. There is nothing to resume.
             sys.exit(130)
         finally:
             process.terminate()
+    if failed:
+        raise OpsError(
+            f"`{' '.join(command[:2])}` failed (see above); see `groundwork status`", Exit.UNREACHABLE
+        )
 
 
 def _become(command: list[str]) -> NoReturn:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,12 @@ import redis
 from click.testing import CliRunner
 
 from infra import outputs
+from infra.docker.engine import psql
 from infra.spec import monitoring
 from infra.spec.checkout import Checkout
 from ops.commands.stack import status
 from ops.stack.pulumi_stack import PulumiStack
+from tests.cases import in_case
 from tests.containers import wait_until
 from tests.infra.conftest import STACK, LiveStack, groundwork, groundwork_here
 from tests.promises import promise
@@ -221,6 +225,23 @@ def test_redis_cli_and_psql_commands_answer(live_stack: LiveStack) -> None:
     for role in ("superuser", "app"):
         answer = groundwork("psql", "--stack", STACK, "--role", role, "-Atc", "SELECT to_regclass('users')")
         assert answer.strip() == "users", role
+
+
+def test_a_stopped_psql_leaves_no_session_that_goes_on(live_stack: LiveStack) -> None:
+    """Without a terminal, `docker exec` forwards no signal."""
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'"
+    command = (sys.executable, "-m", "ops.cli", "psql", "--stack", STACK, "-c", "SELECT pg_sleep(600)")
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)):
+        with (
+            in_case(number),
+            subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process,
+        ):
+            wait_until(lambda: psql(live_stack.container("postgres"), sessions).strip() == "1", 180)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=180)
+            assert process.returncode == code
+            assert psql(live_stack.container("postgres"), sessions).strip() == "0"
+            assert ("the session was ended" in said) == (number == signal.SIGINT)
 
 
 @promise("`status` names each part that is unhealthy or missing")

@@ -699,5 +699,6 @@ def test_no_program_inherits_the_terminal_unless_it_is_the_users_own() -> None:
     assert inherited == [
         "ops/chaos/program_load.py: subprocess.Popen",
         "ops/commands/container_tools.py: os.execvp",
+        "ops/commands/container_tools.py: subprocess.Popen",
         "ops/commands/test_servers.py: subprocess.run",
     ]

@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[3]
 _PSQL = """
 import sys
 from ops.commands import container_tools
-container_tools._running = lambda *_: "gw-postgres"
-container_tools._become = lambda command: container_tools.os.execvp("cat", ["cat"])
+container_tools._primary = lambda *_: "gw-postgres"
+container_tools._run_psql = lambda command, container: container_tools.os.execvp("cat", ["cat"])
 from ops.cli import main
 main(["psql", *sys.argv[1:]])
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from infra import outputs
+from infra.docker import members
 from infra.spec import monitoring
 from infra.spec.checkout import Checkout
 from ops.cli import main
@@ -47,10 +49,11 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     monkeypatch.setattr(stack_status, "container_rows", lambda checkout, stack: found)
 
-    def become(command: Sequence[str]) -> None:
+    def become(command: Sequence[str], *_: str) -> None:
         raise Replaced(*command)
 
     monkeypatch.setattr(container_tools, "_become", become)
+    monkeypatch.setattr(container_tools, "_run_psql", become)
     return found
 
 
@@ -116,6 +119,63 @@ def test_a_container_that_does_not_run_is_named(
         container_tools._running("dev", "postgres")
     assert refused.value.exit_code == Exit.UNREACHABLE
     assert said in str(refused.value)
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Simulate a stack with replicas of Postgres and no primary. Return how long each search for it waited."""
+    waits: list[float] = []
+
+    def search(first: str, wait_seconds: float = members.WAIT_SECONDS) -> str:
+        waits.append(wait_seconds)
+        raise members.NoPrimary("no member is the primary")
+
+    found = {"postgres": "gw-postgres", "postgres-2": "gw-postgres-2"}
+    monkeypatch.setattr(members, "member_containers", lambda first: found)
+    monkeypatch.setattr(members, "primary_container", search)
+    return waits
+
+
+def test_psql_does_not_wait_for_a_primary_among_stopped_servers(
+    rows: list[dict[str, Any]], cluster: list[float]
+) -> None:
+    rows += [container("postgres", "exited"), container("postgres-2", "exited"), container("redis")]
+    with pytest.raises(OpsError, match="gw-postgres is exited; start it with `groundwork up --stack dev`"):
+        container_tools._primary("dev")
+    assert cluster == []
+
+
+def test_psql_says_that_it_waits_for_a_primary(
+    rows: list[dict[str, Any]], cluster: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows += [container("postgres", "exited"), container("postgres-2")]
+    with pytest.raises(members.NoPrimary):
+        container_tools._primary("dev")
+    assert cluster == [0, members.WAIT_SECONDS]
+    assert capsys.readouterr().err == "no Postgres is the primary; waiting up to 120 s for a failover\n"
+
+
+def test_psql_opens_no_session_on_a_cluster_of_another_state(
+    monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]], cluster: list[float]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OpsError("belongs to another state", Exit.REFUSED)
+
+    monkeypatch.setattr(stack_status, "container_rows", refuse)
+    with pytest.raises(OpsError, match="another state"):
+        container_tools._primary("dev")
+    assert cluster == []
+
+
+def test_a_failed_command_of_docker_is_an_error_after_its_output(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    container_tools._show_lines(["sh", "-c", "echo line"])
+    with pytest.raises(OpsError, match="`sh -c` failed") as failed:
+        container_tools._show_lines(["sh", "-c", "echo cannot read the log >&2; exit 1"])
+    assert failed.value.exit_code == Exit.UNREACHABLE
+    assert capfd.readouterr().out == "line\ncannot read the log\n"
 
 
 def test_a_service_that_the_settings_leave_out_is_refused_with_its_setting(
