@@ -121,9 +121,10 @@ class _Pace:
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
-        self._started = time.monotonic()
-        self._done = 0
+        self._next = time.monotonic()
 
     def keep(self, done: int) -> None:
-        self._done += done
-        time.sleep(max(0.0, self._started + self._done / self._rate - time.monotonic()))
+        """Sleep for as long as `done` keys take at the rate. Time spent without keys does not count as a reserve."""
+        now = time.monotonic()
+        self._next = max(self._next, now) + done / self._rate
+        time.sleep(self._next - now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ from ops.errors import Exit, OpsError
 
 # Longer than the timeouts of the data access, because an operator can wait.
 _TIMEOUT_SECONDS = 5.0
+# Of a closed pipe or a full disk that the command writes to. redis-py wraps what the operating system reports of Redis.
+_OF_OUTPUT = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT}
 _USERS = [user.name for user in redis_acl.LOCAL_USERS]
 
 
@@ -179,6 +182,8 @@ def connected(settings: CacheSettings, stack: str | None, description: str = "")
             Exit.UNREACHABLE,
         ) from error
     except (ConnectionError, TimeoutError, OSError) as error:
+        if getattr(error, "errno", None) in _OF_OUTPUT:
+            raise
         raise OpsError(f"cannot reach Redis at {address}: {_reason(error)}", Exit.UNREACHABLE) from error
     except NoPermissionError as error:
         raise OpsError(f"Redis at {address}: {error}; use user ops") from error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from cache import flushing
 from cache.errors import CacheSettingError
 from cache.flushing import key_patterns
 from cache.keys import EntityKeys, FeedKeys, StoredKey, epoch_nonce
@@ -74,3 +77,19 @@ def test_other_keys_are_not_parsed() -> None:
     for key in cases:
         with in_case(key):
             assert StoredKey.parse(key) is None
+
+
+def test_time_without_keys_is_no_reserve_for_a_faster_deletion(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, slept = [100.0], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(round(seconds, 3))
+        clock[0] += seconds
+
+    monkeypatch.setattr(flushing, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+    pace = flushing._Pace(1000)
+    # A scan of 20 s that finds nothing.
+    clock[0] += 20
+    for _ in range(3):
+        pace.keep(500)
+    assert slept == [0.5, 0.5, 0.5]
