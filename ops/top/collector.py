@@ -84,11 +84,14 @@ class Collector:
             watch.join(patience)
 
     def change(self, interval: float, wants_statements: bool) -> None:
-        """Change the interval, and whether statements are read. What is wanted now is read at once."""
+        """Change the interval, and whether statements are read. What is wanted now or sooner is read at once."""
         is_new = wants_statements and not self._postgres_source.wants_statements
+        is_sooner = interval < self._pace.interval
         self._pace.interval, self._postgres_source.wants_statements = interval, wants_statements
-        if is_new:
-            self._postgres.read_now()
+        for watch in self._watches:
+            # The interval of Prometheus is its own.
+            if watch is not self._prometheus and (is_sooner or (is_new and watch is self._postgres)):
+                watch.read_now()
 
     def snapshot(self) -> Snapshot:
         """Return what is known now."""
