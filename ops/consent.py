@@ -22,8 +22,14 @@ def production_name(names: Iterable[str]) -> str | None:
     return next((name for name in names if _PRODUCTION.search(name)), None)
 
 
+def ask(question: str) -> None:
+    """Return if the user answers yes. Raise OpsError (7) for a no, and click.Abort for Ctrl-C or the end of input."""
+    if not click.confirm(question, err=True):
+        raise OpsError("not confirmed; nothing was changed", Exit.REFUSED)
+
+
 def require_consent(what: str, *, yes: bool, confirmed: str | None, names: Iterable[str]) -> None:
-    """Return if the user consents to `what` ("invalidate ..."). Raise OpsError (7) if not, click.Abort for a no.
+    """Return if the user consents to `what` ("invalidate ..."). Raise OpsError (7) if not.
 
     `names` are names of the affected object. If one of them looks like production, --yes alone is not enough:
     --confirm with that name is needed too.
@@ -36,7 +42,7 @@ def require_consent(what: str, *, yes: bool, confirmed: str | None, names: Itera
             raise OpsError(
                 f"cannot {what} without confirmation; without a terminal, pass --yes", Exit.REFUSED
             )
-        click.confirm(f"{what[0].upper()}{what[1:]}?", abort=True, err=True)
+        ask(f"{what[0].upper()}{what[1:]}?")
 
 
 def _require_name(what: str, name: str, yes: bool, confirmed: str | None) -> None:

@@ -12,6 +12,7 @@ import click
 from infra.spec.checkout import is_checkout
 from ops.commands.migrator_options import folder_option, wait_option
 from ops.commands.names import stack_option
+from ops.consent import ask
 from ops.errors import Exit, OpsError
 from ops.migrations.settings import MigrateSettings, find_settings
 from ops.number_range import IntegerRange, seconds
@@ -164,4 +165,4 @@ def confirm(question: str, *, yes: bool, unasked: str) -> None:
         return
     if not sys.stdin.isatty():
         raise OpsError(f"{unasked}; pass --yes to skip the question", Exit.REFUSED)
-    click.confirm(question, abort=True, err=True)
+    ask(question)

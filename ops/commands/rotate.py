@@ -226,13 +226,14 @@ def _refuse_on_aws(target: RotatedStack) -> None:
 
 
 def _confirm(question: str, what: str, yes: bool) -> None:
+    from ops.consent import ask
     from ops.errors import Exit, OpsError
 
     if yes:
         return
     if not sys.stdin.isatty():
         raise OpsError(f"cannot ask before rotating {what} without a terminal; pass --yes", Exit.REFUSED)
-    click.confirm(question, abort=True, err=True)
+    ask(question)
 
 
 def _say(line: str) -> None:

@@ -121,7 +121,9 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
                 " without a terminal, pass --yes",
                 Exit.REFUSED,
             )
-        click.confirm(f"Permanently delete all data of stack {stack!r} and its backups?", abort=True)
+        from ops.consent import ask
+
+        ask(f"Permanently delete all data of stack {stack!r} and its backups?")
     from ops.backup.workbench import remove_all
     from ops.stack.change_lock import changing
 

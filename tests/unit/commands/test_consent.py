@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 import pytest
 from click.testing import CliRunner
 
-from ops.consent import production_name, require_consent
+from ops.commands import migrate_options, rotate
+from ops.consent import ask, production_name, require_consent
 from ops.errors import Exit, OpsError
 from tests.cases import in_case
 from tests.promises import promise
@@ -35,6 +38,21 @@ def test_another_name_is_not_a_production_name() -> None:
     for name in cases:
         with in_case(name):
             assert production_name([name]) is None
+
+
+def test_a_no_is_a_refusal_and_no_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    questions: list[Callable[[], None]] = [
+        lambda: ask("Drop it?"),
+        lambda: migrate_options.confirm("Drop it?", yes=False, unasked="cannot drop it"),
+        lambda: rotate._confirm("Rotate it?", "it", False),
+    ]
+    for module in (migrate_options, rotate):
+        monkeypatch.setattr(module, "sys", _Terminal(True))
+    for number, question in enumerate(questions):
+        with in_case(number):
+            refused = CliRunner().invoke(click.command()(question), input="n\n").exception
+            assert isinstance(refused, OpsError)
+            assert (str(refused), refused.exit_code) == ("not confirmed; nothing was changed", Exit.REFUSED)
 
 
 @click.command()
@@ -90,7 +108,7 @@ def test_without_a_terminal_the_options_decide(
     ("arguments", "answer", "code"),
     [
         (["dev"], "y\n", 0),
-        (["dev"], "n\n", 1),
+        (["dev"], "n\n", Exit.REFUSED),
         (["prod"], "prod\n", 0),
         (["prod"], "y\n", Exit.REFUSED),
         (["prod", "--yes"], "prod\n", 0),
