@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from infra.policy import resource_types as types
@@ -12,6 +12,7 @@ from infra.policy.resource import Resource, Resources
 from infra.policy.rule import Problem
 from infra.policy.value import UNKNOWN, as_bool
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # The resource types that allow access.
 ALLOWING = (types.SECURITY_GROUP, types.DEFAULT_SECURITY_GROUP, types.SECURITY_GROUP_RULE, types.INGRESS_RULE)
 # Type of a data store -> the property that names its security groups.
@@ -41,7 +42,8 @@ def closed_default_group(vpc: Resource, resources: Resources) -> Iterator[Proble
 
 
 def nobody_from_everywhere(group: Resource, resources: Resources) -> Iterator[Problem]:
-    """Require that a security group or a rule does not allow every address."""
+    """Require that a security group or a rule does not allow every address, also not in several parts."""
+    allowed: dict[int, list[Network]] = {4: [], 6: []}
     for property_, entry in _entries(group):
         if entry is UNKNOWN:
             yield unknown(property_)
@@ -49,8 +51,10 @@ def nobody_from_everywhere(group: Resource, resources: Resources) -> Iterator[Pr
         for address in _addresses(entry):
             if address is UNKNOWN:
                 yield unknown(property_)
-            elif _is_everybody(address):
-                yield Problem(property_, f"allows {_EVERYBODY}")
+            elif (network := _network(address)) is not None and not _is_everybody(allowed[network.version]):
+                allowed[network.version].append(network)
+                if _is_everybody(allowed[network.version]):
+                    yield Problem(property_, f"allows {_EVERYBODY}")
 
 
 def application_alone(server: Resource, resources: Resources) -> Iterator[Problem]:
@@ -103,8 +107,13 @@ def _addresses(entry: Mapping[str, Any]) -> Iterator[Any]:
         yield from value if isinstance(value, list) else () if value in (None, "") else (value,)
 
 
-def _is_everybody(address: Any) -> bool:
+def _network(address: Any) -> Network | None:
     try:
-        return ipaddress.ip_network(address, strict=False).prefixlen == 0
+        return ipaddress.ip_network(address, strict=False)
     except ValueError:
-        return False
+        return None
+
+
+def _is_everybody(networks: Sequence[Any]) -> bool:
+    """Return whether networks of one version contain all addresses together."""
+    return any(each.prefixlen == 0 for each in ipaddress.collapse_addresses(networks))

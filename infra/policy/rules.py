@@ -346,6 +346,7 @@ RULES: tuple[Rule, ...] = (
         bad=[
             given.group(ingress=[{"cidrBlocks": ["10.0.0.0/8", "0.0.0.0/0"]}]),
             given.group(ingress=[{"ipv6CidrBlocks": ["::/0"]}]),
+            given.group(ingress=[{"cidrBlocks": ["0.0.0.0/1"]}, {"cidrBlocks": ["128.0.0.0/2", "192.0.0.0/2"]}]),
             [made(types.SECURITY_GROUP_RULE, "rule", type="ingress", cidrBlocks=["0.0.0.0/0"])],
             [given.ingress(cidrIpv4="0.0.0.0/0")],
             [given.ingress(cidrIpv6="0::0/0")],
