@@ -36,7 +36,8 @@ def main(arguments: list[str]) -> int:
         *_of_migrations(options.base),
     ]
     comment = FOLDER / "comment.md"
-    done = subprocess.run([*GROUNDWORK, "report", "--markdown", str(comment), *given], cwd=ROOT, check=False)
+    report = [*GROUNDWORK, "report", "--markdown", str(comment), "--require-checks", *given]
+    done = subprocess.run(report, cwd=ROOT, check=False)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write(comment.read_text(encoding="utf-8") if comment.exists() else "")
@@ -52,7 +53,7 @@ def _of_stack(stack: str) -> list[str]:
     for kind in ("check", "firewall"):
         findings, sarif = FOLDER / f"{stack}.{kind}.json", FOLDER / f"{stack}.{kind}.sarif"
         _write(findings, "policy", kind, "--plan", str(preview), "--json", "--sarif", str(sarif))
-        # Without findings, the report says that the stack was not checked.
+        # Without findings, the report says that the check did not run.
         if findings.stat().st_size:
             options += ["--findings", str(findings)]
     return options

@@ -54,6 +54,11 @@ from ops.output import print_json, print_line, print_lines, redraw
     metavar="FILE",
     help="With --markdown: output of `migrate plan --json`",
 )
+@click.option(
+    "--require-checks",
+    is_flag=True,
+    help="With --markdown: exit with 1 if a check has no file",
+)
 @click.pass_context
 def report(
     context: click.Context,
@@ -66,6 +71,7 @@ def report(
     previews: tuple[str, ...],
     findings: tuple[Path, ...],
     plan: Path | None,
+    require_checks: bool,
 ) -> None:
     """Plot a stack's servers, or comment on a pull request
 
@@ -75,20 +81,27 @@ def report(
     With --markdown the command connects to no server. It reads the given files and writes one comment for a pull
     request: what changes in each stack, which rules are violated, which data would be lost, and what pending
     migrations lock. The comment is written for every exit code: 7 if data would be lost, 4 if a rule is violated,
-    1 if a preview failed.
+    1 if a preview failed. With --require-checks, also 1 if a successful preview lacks findings of `policy check` or
+    `policy firewall`, or if the plan is missing.
     """
     from ops.errors import Exit
 
     if markdown is not None:
         _refuse(context, ("path", "as_json", "seconds", "interval", "stack"), "with --markdown")
-        sys.exit(_comment(markdown, previews, findings, plan))
-    _refuse(context, ("previews", "findings", "plan"), "without --markdown")
+        sys.exit(_comment(markdown, previews, findings, plan, require_checks))
+    _refuse(context, ("previews", "findings", "plan", "require_checks"), "without --markdown")
     code = _sample(path, as_json, seconds, interval, stack)
     if code != Exit.FINE:
         sys.exit(code)
 
 
-def _comment(markdown: str, previews: tuple[str, ...], findings: tuple[Path, ...], plan: Path | None) -> int:
+def _comment(
+    markdown: str,
+    previews: tuple[str, ...],
+    findings: tuple[Path, ...],
+    plan: Path | None,
+    require_checks: bool,
+) -> int:
     from ops import atomic_write
     from ops.errors import Exit, OpsError
     from ops.pull_request.comment import as_comment
@@ -101,7 +114,7 @@ def _comment(markdown: str, previews: tuple[str, ...], findings: tuple[Path, ...
     target = None if markdown == "-" else Path(markdown)
     if target is not None:
         atomic_write.check_target(target)
-    done = read_report(previews, findings, plan)
+    done = read_report(previews, findings, plan, requires_checks=require_checks)
     if target is None:
         print_lines(as_comment(done).removesuffix("\n").split("\n"))
     else:

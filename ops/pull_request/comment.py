@@ -27,16 +27,22 @@ _COUNTED = {
     "replace": "replaced", "delete": "deleted", "update": "changed", "create": "new", "import": "imported",
 }  # fmt: skip
 _PROPERTIES_SHOWN = 12
+_CHECKS_NAMED = 10
+_COMMANDS = {POLICY: "policy check", DATA_LOSS: "policy firewall"}
 _OPEN = (Status.VIOLATED, Status.UNDETERMINED)
 
 
 @dataclass(frozen=True)
 class PullRequestReport:
-    """The content of a comment. `plan` is None if migrations were not planned."""
+    """The content of a comment. `plan` is None if migrations were not planned.
+
+    With `requires_checks`, the comment is incomplete without the plan and both assessments of each successful preview.
+    """
 
     previews: tuple[StackPreview, ...]
     assessments: tuple[Assessment, ...]
     plan: PendingPlan | None
+    requires_checks: bool = False
 
     @property
     def stacks(self) -> list[str]:
@@ -44,14 +50,31 @@ class PullRequestReport:
 
     @property
     def exit_code(self) -> Exit:
-        """The worst result: data would be lost, a rule is violated, or a preview failed."""
+        """The worst result: data would be lost, a rule is violated, or a preview failed or a check did not run."""
         if any(
             finding for each in self._of(DATA_LOSS) for finding in each.findings if finding.status in _OPEN
         ):
             return Exit.REFUSED
         if any(each.of(Status.VIOLATED) for each in self._of(POLICY)):
             return Exit.MISMATCH
-        return Exit.ERROR if any(preview.has_failed for preview in self.previews) else Exit.FINE
+        return Exit.ERROR if self.has_failed_preview or self.missing_checks else Exit.FINE
+
+    @property
+    def has_failed_preview(self) -> bool:
+        return any(preview.has_failed for preview in self.previews)
+
+    @property
+    def missing_checks(self) -> list[str]:
+        """The required checks that have no result, as Markdown. A failed preview cannot be checked."""
+        if not self.requires_checks:
+            return []
+        missing = [
+            f"`{_COMMANDS[kind]}` of {code(preview.stack)}"
+            for preview in self.previews
+            for kind in (POLICY, DATA_LOSS)
+            if not preview.has_failed and self.assessment_of(kind, preview.stack) is None
+        ]
+        return missing if self.plan is not None else [*missing, "`migrate plan`"]
 
     def preview_of(self, stack: str) -> StackPreview | None:
         return next((each for each in self.previews if each.stack == stack), None)
@@ -96,15 +119,21 @@ def _sections(report: PullRequestReport) -> Iterator[Section]:
 
 
 def _verdict(report: PullRequestReport) -> str:
-    match report.exit_code:
-        case Exit.REFUSED:
-            return "**Refused: data would be lost.**"
-        case Exit.MISMATCH:
-            return "**Policy rules are violated.**"
-        case Exit.ERROR:
-            return "**A preview failed, so this comment is incomplete.** See the job's log for the reason."
-        case _:
-            return "Nothing is refused."
+    said = []
+    if report.exit_code == Exit.REFUSED:
+        said.append("**Refused: data would be lost.**")
+    elif report.exit_code == Exit.MISMATCH:
+        said.append("**Policy rules are violated.**")
+    elif report.has_failed_preview:
+        said.append("**A preview failed, so this comment is incomplete.** See the job's log for the reason.")
+    if missing := report.missing_checks:
+        named = missing[:_CHECKS_NAMED]
+        named += [f"{left} more"] if (left := len(missing) - len(named)) else []
+        said.append(
+            f"**A check did not run, so this comment is incomplete:** {', '.join(named)}."
+            " See the job's log for the reason."
+        )
+    return " ".join(said) or "Nothing is refused."
 
 
 def _row(report: PullRequestReport, stack: str) -> str:
@@ -135,11 +164,10 @@ def _judged(assessment: Assessment | None, fine: str) -> str:
 
 
 def _findings(assessment: Assessment, title: str) -> Iterator[Section]:
-    command = "policy check" if assessment.kind == POLICY else "policy firewall"
     items = [_finding(finding) for finding in assessment.findings]
     items += [f"- waiver: {code(waiver_note(note), 400)}" for note in assessment.notes]
     if items:
-        where = f"see all with `groundwork {command} --stack {_plain(assessment.stack)}`"
+        where = f"see all with `groundwork {_COMMANDS[assessment.kind]} --stack {_plain(assessment.stack)}`"
         yield Section((f"### {title}: {code(assessment.stack)}", ""), tuple(items), where)
 
 

@@ -14,7 +14,9 @@ from ops.pull_request.comment import PullRequestReport
 from ops.pull_request.preview import StackPreview, parse_preview
 
 
-def read_report(previews: Sequence[str], findings: Sequence[Path], plan: Path | None) -> PullRequestReport:
+def read_report(
+    previews: Sequence[str], findings: Sequence[Path], plan: Path | None, *, requires_checks: bool
+) -> PullRequestReport:
     """Read the files; `previews` are STACK=FILE. Raise OpsError (2) for an invalid file or a duplicate stack."""
     found = [_preview(each) for each in previews]
     assessed = [_assessment(path) for path in findings]
@@ -24,6 +26,7 @@ def read_report(previews: Sequence[str], findings: Sequence[Path], plan: Path | 
         tuple(sorted(found, key=lambda each: each.stack)),
         tuple(sorted(assessed, key=lambda each: (each.kind, each.stack))),
         None if plan is None else _plan(plan),
+        requires_checks,
     )
 
 

@@ -26,9 +26,12 @@ def comment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Comment:
     """Return `comment({"prod": preview(...)}, [assessment(...)], plan(...))`, which returns text and exit code."""
 
     def make(
-        previews: dict[str, str] | None = None, findings: list[str] | None = None, plan: str | None = None
+        previews: dict[str, str] | None = None,
+        findings: list[str] | None = None,
+        plan: str | None = None,
+        *options: str,
     ) -> Outcome:
-        arguments = ["report", "--markdown", "-"]
+        arguments = ["report", "--markdown", "-", *options]
         for n, (stack, text) in enumerate((previews or {}).items()):
             (tmp_path / f"{n}.preview.json").write_text(text)
             arguments += ["--preview", f"{stack}={tmp_path / f'{n}.preview.json'}"]

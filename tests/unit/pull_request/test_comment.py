@@ -192,6 +192,31 @@ def test_missing_checks_are_reported(comment: Comment) -> None:
     assert "Migrations: not planned" in text
 
 
+def test_a_missing_check_is_an_error_only_if_checks_are_required(comment: Comment) -> None:
+    policy, firewall = inputs.assessment("policy"), inputs.assessment("firewall")
+    violated, lost = (inputs.assessment(kind, inputs.finding()) for kind in ("policy", "firewall"))
+    fine, failed, plan = inputs.preview(CHANGED), "", inputs.plan()
+    cases: list[tuple[str, list[str], str | None, Exit, list[str]]] = [
+        (fine, [policy, firewall], plan, Exit.FINE, []),
+        (fine, [policy], plan, Exit.ERROR, ["`policy firewall` of `prod`"]),
+        (fine, [firewall], plan, Exit.ERROR, ["`policy check` of `prod`"]),
+        (fine, [policy, firewall], None, Exit.ERROR, ["`migrate plan`"]),
+        (fine, [violated], plan, Exit.MISMATCH, ["`policy firewall` of `prod`"]),
+        (fine, [lost], None, Exit.REFUSED, ["`policy check` of `prod`", "`migrate plan`"]),
+        (failed, [], plan, Exit.ERROR, []),
+        (failed, [], None, Exit.ERROR, ["`migrate plan`"]),
+    ]
+    for preview, findings, planned, code_, missing in cases:
+        with in_case(preview, findings, planned):
+            done = comment({"prod": preview}, findings, planned, "--require-checks")
+            assert done.code == code_
+            said = f"**A check did not run, so this comment is incomplete:** {', '.join(missing)}."
+            assert (said in done.text) is bool(missing)
+            assert ("A check did not run" in done.text) is bool(missing)
+            assert ("Nothing is refused." in done.text) is (code_ is Exit.FINE)
+            assert "A check did not run" not in comment({"prod": preview}, findings, planned).text
+
+
 # --- no input is interpreted as markup
 
 ATTACKS = [

@@ -129,7 +129,19 @@ def test_a_data_loss_determines_the_exit_code(make: Make, given: Path) -> None:
 
 def test_a_failed_plan_is_reported(make: Make, given: Path) -> None:
     (given / "migrate-plan").unlink()
-    assert "Migrations: not planned" in make()[1]
+    code, text = make()
+    assert code == 1
+    assert "**A check did not run, so this comment is incomplete:** `migrate plan`." in text
+    assert "Migrations: not planned" in text
+
+
+@pytest.mark.parametrize("command", ["check", "firewall"])
+def test_a_failed_check_is_reported(make: Make, given: Path, command: str) -> None:
+    (given / f"policy-{command}").unlink()
+    code, text = make()
+    assert code == 1
+    assert f"**A check did not run, so this comment is incomplete:** `policy {command}` of `prod`." in text
+    assert "Nothing is refused" not in text
 
 
 def test_files_of_an_earlier_run_are_deleted(report: Report) -> None:
