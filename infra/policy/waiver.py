@@ -58,15 +58,37 @@ def read_waivers(path: Path, rules: Collection[str], on: datetime.date) -> tuple
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text())
+        text = path.read_text()
+        content, duplicate = yaml.safe_load(text), _duplicate_key(text)
     except (OSError, UnicodeDecodeError) as error:
         raise WaiverError(f"cannot read {path}: {error}") from error
     except yaml.YAMLError as error:
         raise WaiverError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        # Such as a date that does not exist.
+        raise WaiverError(f"{path}: contains an invalid value: {error}") from error
+    if duplicate is not None:
+        raise WaiverError(f"{path}: contains the key {duplicate!r} twice in one mapping; merge the two")
     entries = content.get("waivers") if isinstance(content, dict) else None
     if not isinstance(entries, list) or content.keys() != {"waivers"}:
         raise WaiverError(f"{path}: must be a mapping with the single key `waivers`, a list")
     return tuple(_waiver(f"{path}: waiver {n}", entry, rules, on) for n, entry in enumerate(entries, 1))
+
+
+def _duplicate_key(text: str) -> str | None:
+    """Return a key that the file or one of its waivers has twice. YAML's loader keeps only the last value."""
+    import yaml
+
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    if not isinstance(root, yaml.MappingNode):
+        return None
+    lists = [value for _, value in root.value if isinstance(value, yaml.SequenceNode)]
+    for mapping in (root, *(entry for each in lists for entry in each.value)):
+        if isinstance(mapping, yaml.MappingNode):
+            keys = [key.value for key, _ in mapping.value]
+            if twice := [key for key in keys if keys.count(key) > 1]:
+                return str(twice[0])
+    return None
 
 
 def _waiver(where: str, entry: Any, rules: Collection[str], on: datetime.date) -> Waiver:
@@ -77,10 +99,10 @@ def _waiver(where: str, entry: Any, rules: Collection[str], on: datetime.date) -
         raise WaiverError(f"{where}: urn must be a resource's URN, as shown in the finding")
     if not isinstance(waived, list) or not waived:
         raise WaiverError(f"{where}: rules must be a list of rule ids, as shown in the findings")
-    if unknown := [each for each in waived if each not in rules]:
+    if unknown := [each for each in waived if not isinstance(each, str) or each not in rules]:
         raise WaiverError(f"{where}: there is no rule {unknown[0]!r}; `groundwork policy list` lists all")
-    if not isinstance(reason, str) or not reason.strip():
-        raise WaiverError(f"{where}: reason must not be empty")
+    if not isinstance(reason, str) or not any(map(str.isalpha, reason)):
+        raise WaiverError(f"{where}: reason must not be empty or a placeholder; say why this is accepted")
     if not isinstance(expires, datetime.date) or isinstance(expires, datetime.datetime):
         raise WaiverError(f"{where}: expires must be a date, like {on + datetime.timedelta(days=30)}")
     if (expires - on).days > LONGEST_DAYS:

@@ -76,6 +76,17 @@ def test_the_exit_code_reflects_the_findings(run: Run) -> None:
             assert run(command, content)[0] == code
 
 
+def test_a_mistake_in_a_file_of_waivers_is_a_usage_error(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "waivers.yaml"
+    entry = f"waivers:\n- urn: {POSTGRES}\n  rules: [RDS.2: a note]\n  reason: a\n  expires: "
+    for text in (f"{entry}2026-02-30\n", f"{entry}{today()}\n", f"{entry}{today()}\nwaivers: []\n"):
+        with in_case(text):
+            file.write_text(text)
+            code, _, err = run("check", VIOLATED, "--waivers", str(file))
+            assert (code, err.count("\n")) == (2, 1)
+            assert str(file) in err
+
+
 @pytest.mark.parametrize("command", ["check", "firewall"])
 def test_a_missing_plan_is_reported_with_its_name(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exited:
@@ -111,6 +122,11 @@ def test_a_refusal_shows_waivers_to_fill_in(run: Run, tmp_path: Path) -> None:
     _, _, err = run("firewall", LOST)
     shown = yaml.safe_load(err[err.index("\nwaivers:") :])
     assert [entry["rules"] for entry in shown["waivers"]] == [["DataLoss.delete"], ["DataLoss.protection"]]
+    (tmp_path / "waivers.yaml").write_text(yaml.safe_dump(shown))
+    code, _, err = run("firewall", LOST, "--waivers", str(tmp_path / "waivers.yaml"))
+    assert (code, "reason must not be empty or a placeholder" in err) == (2, True)
+    for entry in shown["waivers"]:
+        entry["reason"] = "moved"
     (tmp_path / "waivers.yaml").write_text(yaml.safe_dump(shown))
     code, out, _ = run("firewall", LOST, "--waivers", str(tmp_path / "waivers.yaml"))
     assert (code, "waived until" in out) == (0, True)
