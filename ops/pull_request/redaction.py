@@ -27,6 +27,12 @@ _HARMLESS = frozenset(
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,63}")
 # A run of at least 16 characters with letters and digits, like a key or a token.
 _OPAQUE = re.compile(r"(?=[A-Za-z_-]*[0-9])(?=[0-9_-]*[A-Za-z])[A-Za-z0-9_-]{16,}")
+# A name has few words for its length, and a random text has many. A number at the end, as in ec2, does not count.
+_PIECE = re.compile(r"[A-Za-z0-9]+")
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+(?![0-9]|$)")
+_MIXED = re.compile(r"(?=.*[a-z])(?=.*[A-Z]).*[0-9]")
+_MIXED_LENGTH = 20
+_CHARACTERS_PER_BREAK = 6
 
 
 def looks_secret(name: str) -> bool:
@@ -68,6 +74,15 @@ def _text(value: str) -> str:
         return UNKNOWN
     if not value:
         return '""'
-    if _PLAIN.fullmatch(value) and not _OPAQUE.search(value):
+    if _PLAIN.fullmatch(value) and not _OPAQUE.search(value) and not _is_divided_secret(value):
         return value
     return HIDDEN
+
+
+def _is_divided_secret(value: str) -> bool:
+    """Return whether a value would look random without its separators, like an AWS secret key with slashes."""
+    pieces = _PIECE.findall(value)
+    length = sum(map(len, pieces))
+    breaks = sum(max(len(_WORD.findall(piece)) - 1, 0) for piece in pieces)
+    is_mixed = _MIXED.match(value) is not None
+    return is_mixed and length >= _MIXED_LENGTH and breaks * _CHARACTERS_PER_BREAK >= length

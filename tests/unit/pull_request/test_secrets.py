@@ -171,6 +171,38 @@ def test_a_plain_value_is_shown() -> None:
             assert shown(value) == text
 
 
+def test_a_secret_with_separators_is_hidden_and_names_with_separators_are_shown() -> None:
+    secrets = [
+        "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        "xK/9fQ2mLr0b.Zt7WcVaP1e/uYh3",
+        "xK:9fQ2mLr0b:Zt7WcVaP1e:uYh3",
+        "xK 9fQ2mLr0b Zt7WcVaP1e uYh3",
+        "q8ZrT2/mVx4.Lw9:Kb7 Yp3Hd6",
+    ]
+    names = [
+        "arn:aws:iam::123456789012:role/GroundworkTask2",
+        "arn:aws:kms:eu-central-1:123456789012:alias/Prod",
+        "var/lib/postgresql/15/main/pg_wal",
+        "ghcr.io/example/App:v1.24.3",
+        "docker.io/library/postgres:15.8",
+        "2026-03-01T14:00:01Z to now",
+        "Mon:03:00-Mon:04:00",
+        "10.60.0.0/16",
+        "2001:db8:1a2b:3c00::/56",
+        "aws/rds/instance/Prod1/postgresql",
+        "aws:ec2/defaultRouteTable:DefaultRouteTable",
+        "aws:s3/bucketV2:BucketV2",
+        "ec2:DescribeVpcEndpoints",
+        "route53:ListHostedZonesByName",
+        "db.t4g.medium",
+        "cache.r6gd.16xlarge",
+        "ElastiCache has Redis 7.0 and 7.1",
+    ]
+    for value, text in [*((each, "[not shown]") for each in secrets), *((each, each) for each in names)]:
+        with in_case(value):
+            assert shown(value) == text
+
+
 def test_no_value_of_the_repositorys_stacks_is_mistaken_for_a_secret() -> None:
     """Users want to see changes of their settings."""
     import yaml
