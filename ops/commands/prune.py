@@ -22,28 +22,39 @@ def prune(yes: bool, as_json: bool) -> None:
 
     checkout = Checkout.here()
     items = find_items(checkout, lambda line: print_line(line, err=True))
-    failed: list[str] = []
+    # The reason of each item that could not be deleted, by its position.
+    failed: dict[int, str] = {}
     freed = 0
-    for item in items:
+    for n, item in enumerate(items):
         if item.kept_because:
             continue
         reason = delete(checkout, item) if yes else None
         if reason:
-            failed.append(f"{item.kind} {item.name}: {reason}")
+            failed[n] = reason
         else:
             freed += item.bytes
     if as_json:
-        found = {"items": [item.as_json() for item in items], "bytes": freed, "deleted": yes}
-        print_json(found)
+        rows = [
+            item.as_json()
+            | {
+                "deleted": yes and not item.kept_because and n not in failed,
+                "notDeletedBecause": failed.get(n),
+            }
+            for n, item in enumerate(items)
+        ]
+        print_json({"items": rows, "bytes": freed, "deleted": yes and not failed})
     else:
-        for item in items:
-            outcome = (
-                f"kept: {item.kept_because}" if item.kept_because else "deleted" if yes else "can be deleted"
-            )
+        for n, item in enumerate(items):
+            if item.kept_because:
+                outcome = f"kept: {item.kept_because}"
+            elif n in failed:
+                outcome = f"not deleted: {failed[n]}"
+            else:
+                outcome = "deleted" if yes else "can be deleted"
             print_line(f"{item.kind:<16}{item.name:<52}{item.bytes / 1e6:>8.1f} MB  {outcome}")
         last = "freed" if yes else "can be freed; `groundwork prune --yes` deletes it"
         print_line(f"{freed / 1e6:.1f} MB {last}" if freed or yes else "nothing to delete")
     if failed:
-        for line in failed:
-            print_line(line, err=True)
+        for n, reason in failed.items():
+            print_line(f"{items[n].kind} {items[n].name}: {reason}", err=True)
         raise OpsError(f"cannot delete {len(failed)} items, for the reasons above")

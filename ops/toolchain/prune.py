@@ -220,19 +220,31 @@ def _newest_first(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return sorted(found, key=_age)
+    # Another process may have deleted one of them in the meantime.
+    return [path for path in sorted(found, key=_age) if path.is_dir()]
 
 
 def _age(folder: Path) -> float:
-    """Return the seconds since a folder last changed. Pulumi writes to its home whenever it is used."""
-    newest = max((path.lstat().st_mtime for path in folder.iterdir()), default=0.0)
-    return time.time() - max(folder.stat().st_mtime, newest)
+    """Return the seconds since a folder last changed, or 0 if it no longer exists.
+
+    Pulumi writes to its home whenever it is used.
+    """
+    try:
+        changed = [folder.stat().st_mtime]
+        for path in folder.iterdir():
+            with suppress(FileNotFoundError):
+                changed.append(path.lstat().st_mtime)
+    except FileNotFoundError:
+        return 0.0
+    return time.time() - max(changed)
 
 
 def _size(folder: Path) -> int:
     total = 0
     for parent, _, names in os.walk(folder):
-        total += sum(Path(parent, name).lstat().st_blocks * 512 for name in names)
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += Path(parent, name).lstat().st_blocks * 512
     return total
 
 

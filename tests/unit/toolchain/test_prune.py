@@ -14,6 +14,7 @@ import pytest
 
 from infra.docker.engine import DockerError
 from infra.spec.checkout import Checkout
+from ops import cli
 from ops.toolchain import prune, store
 from tests.promises import promise
 
@@ -234,3 +235,76 @@ def test_without_an_engine_contexts_are_kept_and_versions_are_checked(
     assert said == ["images and build contexts are left out: docker is not on PATH"]
     assert found["v3"] is None
     assert set(found) == {"v1", "v2", "v3"}
+
+
+def test_a_file_that_vanishes_does_not_stop_the_list(
+    checkout: Checkout, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = folder("go", "v1", days=1) / "gone"
+    lstat = Path.lstat
+
+    def vanish(path: Path) -> os.stat_result:
+        if path == gone:
+            gone.unlink()
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", vanish)
+    gone.write_text("x")
+    assert prune._age(gone.parent) < DAY
+    assert not gone.exists()
+    gone.write_text("x")
+    assert prune._size(gone.parent) > 0
+    assert not gone.exists()
+
+
+def test_a_folder_that_vanishes_is_not_one_of_the_newest(
+    checkout: Checkout, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for days in (1, 2, 3):
+        folder("go", f"v{days}", days=days)
+    age = prune._age
+
+    def vanish(path: Path) -> float:
+        if path.name == "v1":
+            shutil.rmtree(path, ignore_errors=True)
+        return age(path)
+
+    monkeypatch.setattr(prune, "_age", vanish)
+    assert kept(checkout) == {"v2": "one of the newest 2", "v3": "one of the newest 2"}
+
+
+@pytest.fixture
+def undeletable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three items: one that is kept, one that is deleted, and one that cannot be deleted."""
+    items = [prune.Item("image", name, 10**6, why) for name, why in (("a", "new"), ("b", None), ("c", None))]
+    monkeypatch.setattr(prune, "find_items", lambda checkout, say: items)
+    monkeypatch.setattr(prune, "delete", lambda checkout, item: "it is in use" if item.name == "c" else None)
+
+
+@pytest.mark.usefixtures("undeletable")
+def test_an_item_that_cannot_be_deleted_is_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["prune", "--yes"])
+    out, err = capsys.readouterr()
+    assert ended.value.code == 1
+    assert [line.rpartition(" MB  ")[2] for line in out.splitlines()[:3]] == [
+        "kept: new",
+        "deleted",
+        "not deleted: it is in use",
+    ]
+    assert out.splitlines()[3] == "1.0 MB freed"
+    assert "image c: it is in use" in err
+
+
+@pytest.mark.usefixtures("undeletable")
+def test_an_item_that_cannot_be_deleted_is_in_the_json(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["prune", "--yes", "--json"])
+    said = json.loads(capsys.readouterr().out)
+    assert ended.value.code == 1
+    assert (said["bytes"], said["deleted"]) == (10**6, False)
+    assert [(each["deleted"], each["notDeletedBecause"]) for each in said["items"]] == [
+        (False, None),
+        (True, None),
+        (False, "it is in use"),
+    ]
