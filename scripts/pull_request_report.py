@@ -7,6 +7,7 @@ and changes nothing else. Failures are part of the report. The exit code is that
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -46,15 +47,19 @@ def main(arguments: list[str]) -> int:
 
 
 def _of_stack(stack: str) -> list[str]:
-    """Return the report's options for a stack. A failed preview leaves an empty or incomplete file."""
+    """Return the report's options for a stack. The file of a preview that failed early is empty."""
     preview = FOLDER / f"{stack}.preview.json"
     _write(preview, "preview", "--json", "--stack", stack)
+    if not _is_json(preview):
+        # For the report, an empty file is a preview that failed.
+        print(f"the preview of {stack} printed no complete JSON", file=sys.stderr)
+        preview.write_text("", encoding="utf-8")
     options = ["--preview", f"{stack}={preview}"]
     for kind in ("check", "firewall"):
         findings, sarif = FOLDER / f"{stack}.{kind}.json", FOLDER / f"{stack}.{kind}.sarif"
         _write(findings, "policy", kind, "--plan", str(preview), "--json", "--sarif", str(sarif))
         # Without findings, the report says that the check did not run.
-        if findings.stat().st_size:
+        if _is_json(findings):
             options += ["--findings", str(findings)]
     return options
 
@@ -70,7 +75,16 @@ def _of_migrations(base: str) -> list[str]:
     plan = FOLDER / "plan.json"
     above = ["--above", str(max(versions))] if versions else ["--from-scratch"]
     _write(plan, "migrate", "plan", *above, "--json")
-    return ["--plan", str(plan)] if plan.stat().st_size else []
+    return ["--plan", str(plan)] if _is_json(plan) else []
+
+
+def _is_json(path: Path) -> bool:
+    """Return whether a file is complete JSON. A command that fails or is killed may leave another."""
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 def _write(path: Path, *command: str) -> None:

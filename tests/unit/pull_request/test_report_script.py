@@ -113,6 +113,26 @@ def test_a_failed_preview_is_in_the_comment(make: Make, given: Path) -> None:
     assert "| `prod` | **preview failed** | not checked | not checked |" in text
 
 
+@pytest.mark.parametrize("cut", [1, -1])
+def test_a_preview_that_was_cut_off_is_a_failed_preview(make: Make, given: Path, cut: int) -> None:
+    whole = (given / "preview-prod").read_text()
+    (given / "preview-prod").write_text(whole[:cut])
+    (given / "policy-check").unlink()
+    (given / "policy-firewall").unlink()
+    code, text = make()
+    assert code == 1
+    assert "**A preview failed, so this comment is incomplete.**" in text
+    assert "| `prod` | **preview failed** | not checked | not checked |" in text
+
+
+@pytest.mark.parametrize("name", ["policy-check", "policy-firewall", "migrate-plan"])
+def test_a_result_that_was_cut_off_is_a_check_that_did_not_run(make: Make, given: Path, name: str) -> None:
+    (given / name).write_text((given / name).read_text()[:-1])
+    code, text = make()
+    assert code == 1
+    assert f"**A check did not run, so this comment is incomplete:** `{name.replace('-', ' ')}`" in text
+
+
 def test_a_failed_stack_does_not_affect_the_others(make: Make, given: Path) -> None:
     (given / "policy-check").unlink()
     (given / "policy-firewall").unlink()
