@@ -227,7 +227,7 @@ def test_redis_cli_and_psql_commands_answer(live_stack: LiveStack) -> None:
         assert answer.strip() == "users", role
 
 
-def test_a_stopped_psql_leaves_no_session_that_goes_on(live_stack: LiveStack) -> None:
+def test_a_stopped_psql_leaves_no_session(live_stack: LiveStack) -> None:
     """Without a terminal, `docker exec` forwards no signal."""
     sessions = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'"
     command = (sys.executable, "-m", "ops.cli", "psql", "--stack", STACK, "-c", "SELECT pg_sleep(600)")

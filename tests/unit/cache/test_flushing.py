@@ -79,7 +79,7 @@ def test_other_keys_are_not_parsed() -> None:
             assert StoredKey.parse(key) is None
 
 
-def test_time_without_keys_is_no_reserve_for_a_faster_deletion(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_without_keys_allows_no_faster_deletion(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, slept = [100.0], []
 
     def sleep(seconds: float) -> None:
