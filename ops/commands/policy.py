@@ -96,6 +96,7 @@ def _report(
 ) -> None:
     from infra.policy.waiver import today
     from ops import atomic_write
+    from ops.errors import Exit, OpsError
     from ops.policy import source
     from ops.policy.assessment import DATA_LOSS
     from ops.policy.document import as_json as document_of
@@ -104,6 +105,12 @@ def _report(
     if sarif_file is not None:
         atomic_write.check_target(sarif_file)
     plan = source.make_plan(stack) if plan_file is None else source.read_plan(plan_file)
+    # Its waivers would be another stack's.
+    is_given = (
+        click.get_current_context().get_parameter_source("stack") is not click.core.ParameterSource.DEFAULT
+    )
+    if is_given and stack != plan.stack:
+        raise OpsError(f"the preview in {plan_file} is of stack {plan.stack!r}, not of {stack!r}", Exit.USAGE)
     day = today()
     done = judge(plan, source.read_stack_waivers(plan.stack, waivers_file, day), day)
     if sarif_file is not None:

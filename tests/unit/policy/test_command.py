@@ -54,6 +54,13 @@ def failed(content: dict[str, Any], urn: str = "") -> dict[str, Any]:
     return content | {"diagnostics": [{"severity": "error", "message": f"error: {CANARY}", "urn": urn}]}
 
 
+def test_a_preview_of_another_stack_than_the_given_one_is_refused(run: Run) -> None:
+    assert run("check", GOOD, "--stack", STACK)[0] == 0
+    code, out, err = run("check", GOOD, "--stack", "another")
+    assert (code, out) == (2, "")
+    assert f"is of stack {STACK!r}, not of 'another'" in err
+
+
 def test_the_exit_code_reflects_the_findings(run: Run) -> None:
     cases: list[tuple[str, object, int]] = [
         ("check", GOOD, 0),
