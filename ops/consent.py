@@ -22,8 +22,15 @@ def production_name(names: Iterable[str]) -> str | None:
     return next((name for name in names if _PRODUCTION.search(name)), None)
 
 
-def ask(question: str) -> None:
-    """Return if the user answers yes. Raise OpsError (7) for a no, and click.Abort for Ctrl-C or the end of input."""
+def ask(question: str, *, yes: bool, refusal: str) -> None:
+    """Return if `yes`, or if the user answers yes. Raise OpsError (7) for a no, and click.Abort for Ctrl-C.
+
+    Without a terminal, raise OpsError (7) with the text `refusal`.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise OpsError(refusal, Exit.REFUSED)
     if not click.confirm(question, err=True):
         raise OpsError("not confirmed; nothing was changed", Exit.REFUSED)
 
@@ -37,12 +44,9 @@ def require_consent(what: str, *, yes: bool, confirmed: str | None, names: Itera
     name = production_name(names)
     if name is not None:
         _require_name(what, name, yes, confirmed)
-    elif not yes:
-        if not sys.stdin.isatty():
-            raise OpsError(
-                f"cannot {what} without confirmation; without a terminal, pass --yes", Exit.REFUSED
-            )
-        ask(f"{what[0].upper()}{what[1:]}?")
+    else:
+        refusal = f"cannot {what} without confirmation; without a terminal, pass --yes"
+        ask(f"{what[0].upper()}{what[1:]}?", yes=yes, refusal=refusal)
 
 
 def _require_name(what: str, name: str, yes: bool, confirmed: str | None) -> None:

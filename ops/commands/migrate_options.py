@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -161,8 +160,4 @@ def _is_foreign(settings: MigrateSettings) -> bool:
 
 def confirm(question: str, *, yes: bool, unasked: str) -> None:
     """Return if `yes` or the user confirms. Raise OpsError (7) without a terminal; `unasked` says what was refused."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise OpsError(f"{unasked}; pass --yes to skip the question", Exit.REFUSED)
-    ask(question)
+    ask(question, yes=yes, refusal=f"{unasked}; pass --yes to skip the question")

@@ -227,13 +227,8 @@ def _refuse_on_aws(target: RotatedStack) -> None:
 
 def _confirm(question: str, what: str, yes: bool) -> None:
     from ops.consent import ask
-    from ops.errors import Exit, OpsError
 
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise OpsError(f"cannot ask before rotating {what} without a terminal; pass --yes", Exit.REFUSED)
-    ask(question)
+    ask(question, yes=yes, refusal=f"cannot ask before rotating {what} without a terminal; pass --yes")
 
 
 def _say(line: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -101,7 +100,7 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
     Containers and network are removed. Data and secrets are kept for the next `up`.
     """
     from infra.spec.checkout import Checkout
-    from ops.errors import Exit, OpsError
+    from ops.consent import ask
     from ops.stack.pulumi_stack import PulumiStack
     from ops.toolchain.provision import ensure
 
@@ -114,16 +113,13 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
         return
     is_here = _is_here(target)
     _refuse_unsafe_teardown(target, stack, is_here=is_here, volumes=volumes)
-    if volumes and not yes:
-        if not sys.stdin.isatty():
-            raise OpsError(
-                f"--volumes permanently deletes all data of stack {stack!r} and its backups;"
-                " without a terminal, pass --yes",
-                Exit.REFUSED,
-            )
-        from ops.consent import ask
-
-        ask(f"Permanently delete all data of stack {stack!r} and its backups?")
+    if volumes:
+        ask(
+            f"Permanently delete all data of stack {stack!r} and its backups?",
+            yes=yes,
+            refusal=f"--volumes permanently deletes all data of stack {stack!r} and its backups;"
+            " without a terminal, pass --yes",
+        )
     from ops.backup.workbench import remove_all
     from ops.stack.change_lock import changing
 

@@ -42,12 +42,11 @@ def test_another_name_is_not_a_production_name() -> None:
 
 def test_a_no_is_a_refusal_and_no_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
     questions: list[Callable[[], None]] = [
-        lambda: ask("Drop it?"),
+        lambda: ask("Drop it?", yes=False, refusal="cannot drop it"),
         lambda: migrate_options.confirm("Drop it?", yes=False, unasked="cannot drop it"),
         lambda: rotate._confirm("Rotate it?", "it", False),
     ]
-    for module in (migrate_options, rotate):
-        monkeypatch.setattr(module, "sys", _Terminal(True))
+    monkeypatch.setattr("ops.consent.sys", _Terminal(True))
     for number, question in enumerate(questions):
         with in_case(number):
             refused = CliRunner().invoke(click.command()(question), input="n\n").exception
