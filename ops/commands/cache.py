@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from db.entities import CACHED
-from ops.commands.names import stack_option
+from ops.commands.names import is_stack_given, stack_option
 from ops.number_range import IntegerRange
 from ops.output import print_json, print_line, print_lines
 
@@ -40,9 +40,7 @@ def cache() -> None:
 @click.option("--confirm", "confirmed", metavar="NAME", help="Confirm a production-like NAME; use with --yes")
 @_stack
 @_json
-@click.pass_context
 def flush(
-    context: click.Context,
     everything: bool,
     entities: tuple[str, ...],
     pattern: str | None,
@@ -65,13 +63,13 @@ def flush(
 
     if (everything, bool(entities), pattern is not None).count(True) != 1:
         raise click.UsageError("pass exactly one of --all, --entity and --pattern")
-    if names_its_redis() and _is_given(context, "stack"):
+    if names_its_redis() and is_stack_given():
         raise OpsError(
             "REDIS_URL and --stack both select a cache; unset REDIS_URL or omit --stack", Exit.USAGE
         )
     scope = flushing.Scope(tuple(dict.fromkeys(entities)), pattern)
     # Before anything is invalidated, because it may refuse.
-    warm_up = None if warm_limit is None else _warming(context, stack, warm_limit, 1000)
+    warm_up = None if warm_limit is None else _warming(stack, warm_limit, 1000)
     count = None
     with open_cache_server(stack) as server:
         _say(f"Redis: {server.description}")
@@ -176,21 +174,20 @@ def keys(entity: str | None, pattern: str | None, limit: int, stack: str, as_jso
 @click.option("--rate", default=1000, show_default=True, type=_many, help="Records per second, at most")
 @_stack
 @_json
-@click.pass_context
-def warm(context: click.Context, limit: int, rate: int, stack: str, as_json: bool) -> None:
+def warm(limit: int, rate: int, stack: str, as_json: bool) -> None:
     """Cache the hottest users, repositories and organizations
 
     Entries that are cached already are kept.
     """
-    done = _warming(context, stack, limit, rate)()
+    done = _warming(stack, limit, rate)()
     _show({"warmed": done}, [_warmed(done)], as_json)
 
 
-def _warming(context: click.Context, stack: str, limit: int, rate: int) -> Callable[[], dict[str, int]]:
+def _warming(stack: str, limit: int, rate: int) -> Callable[[], dict[str, int]]:
     """Choose the servers, and return a function that warms the cache."""
     from ops.cache.warming import choose_servers, warm_from_here
 
-    servers = choose_servers(stack, is_stack_given=_is_given(context, "stack"))
+    servers = choose_servers(stack, is_stack_given=is_stack_given())
     return lambda: warm_from_here(
         *servers, limit, rate, lambda kind, n, total: _say(f"{kind}: {n} of {total}")
     )
@@ -206,7 +203,3 @@ def _show(found: dict[str, Any], lines: Iterable[str], as_json: bool) -> None:
 
 def _say(line: str) -> None:
     print_line(line, err=True)
-
-
-def _is_given(context: click.Context, parameter: str) -> bool:
-    return context.get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE

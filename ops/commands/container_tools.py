@@ -156,12 +156,11 @@ def _run_psql(command: list[str], container: str) -> NoReturn:
     """
     if "--tty" in command:
         _become(command)
-    import signal
     import subprocess
     import uuid
 
     name = f"groundwork psql {uuid.uuid4().hex[:12]}"
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    _exit_on_sigterm()
     sys.stdout.flush()
     with subprocess.Popen([*command[:2], "--env", f"PGAPPNAME={name}", *command[2:]]) as process:
         try:
@@ -305,13 +304,12 @@ def _show_lines(command: list[str]) -> None:
 
     Logs quote what strangers sent before they logged in.
     """
-    import signal
     import subprocess
 
     from ops.errors import Exit, OpsError
 
     # The command must not outlive this process.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    _exit_on_sigterm()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
         try:
@@ -326,6 +324,13 @@ def _show_lines(command: list[str]) -> None:
         raise OpsError(
             f"`{' '.join(command[:2])}` failed (see above); see `groundwork status`", Exit.UNREACHABLE
         )
+
+
+def _exit_on_sigterm() -> None:
+    """Let SIGTERM run the cleanup of the code that it interrupts."""
+    import signal
+
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def _become(command: list[str]) -> NoReturn:

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from ops.commands.migrate_options import (
     database_options,
@@ -19,6 +18,7 @@ from ops.commands.migrate_options import (
     read_migrations,
 )
 from ops.commands.migrator_options import exit_codes
+from ops.commands.names import is_stack_given
 from ops.errors import Exit, OpsError
 from ops.number_range import FiniteRange, IntegerRange, seconds
 from ops.output import print_json, print_line
@@ -58,9 +58,7 @@ def verify_schema(url: str | None, stack: str, folder: Path, ignore_missing: boo
 @ignore_missing_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 @click.option("--markdown", is_flag=True, help="Print Markdown for a pull request comment")
-@click.pass_context
 def show_plan(
-    context: click.Context,
     url: str | None,
     stack: str,
     folder: Path,
@@ -85,8 +83,7 @@ def show_plan(
         migrations = read_migrations(folder)
         target = None
         if not from_scratch and above is None:
-            is_named = context.get_parameter_source("stack") is not ParameterSource.DEFAULT
-            target = _target(url, stack, must_be_up=is_named)
+            target = _target(url, stack, must_be_up=is_stack_given())
         settings = migrate_settings()
         rules = RULES.keys() - settings.rules_off()
         if target is None:

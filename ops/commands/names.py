@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 ROLES = ("app", "readonly", "monitor", "migrator", "ops")
@@ -25,6 +26,11 @@ def complete_stacks(context: click.Context, parameter: click.Parameter, incomple
 
 def complete_roles(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     return [role for role in ROLES if role.startswith(incomplete)]
+
+
+def is_stack_given() -> bool:
+    """Return whether the running command was given --stack."""
+    return click.get_current_context().get_parameter_source("stack") is not ParameterSource.DEFAULT
 
 
 def stack_option(help_text: str = "Stack to work on") -> Callable[[_F], _F]:

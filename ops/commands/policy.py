@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ops.commands.names import stack_option
+from ops.commands.names import is_stack_given, stack_option
 from ops.output import print_json, print_line, print_lines
 
 if TYPE_CHECKING:
@@ -106,10 +106,7 @@ def _report(
         atomic_write.check_target(sarif_file)
     plan = source.make_plan(stack) if plan_file is None else source.read_plan(plan_file)
     # Its waivers would be another stack's.
-    is_given = (
-        click.get_current_context().get_parameter_source("stack") is not click.core.ParameterSource.DEFAULT
-    )
-    if is_given and stack != plan.stack:
+    if is_stack_given() and stack != plan.stack:
         raise OpsError(f"the preview in {plan_file} is of stack {plan.stack!r}, not of {stack!r}", Exit.USAGE)
     day = today()
     done = judge(plan, source.read_stack_waivers(plan.stack, waivers_file, day), day)
