@@ -20,6 +20,7 @@ from ops.commands.lazy_group import LazyGroup
 from ops.errors import Exit, exit_code_of
 from ops.file_errors import describe, named_file
 from ops.output import print_line, print_message, protect_streams
+from ops.termination import exit_code, terminable
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "up": ("ops.commands.stack", "up", "Create or update a stack"),
@@ -108,7 +109,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         try:
             # In this mode click returns the code of ctx.exit() instead of raising.
-            code = cli.main(args=argv, standalone_mode=False)
+            with terminable():
+                code = cli.main(args=argv, standalone_mode=False)
         finally:
             # Flush here, so that a full disk is reported below even if the command fails.
             sys.stdout.flush()
@@ -119,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # A command whose second call would not resume the first one says what to do instead.
         advice = str(abort) or "run the same command again to resume"
         print_line(f"groundwork: interrupted; {advice}", err=True)
-        sys.exit(130)
+        sys.exit(exit_code(abort))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import secrets
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from infra.docker.engine import DockerError
@@ -73,24 +71,23 @@ class Runner:
 
     def run(self, steps: Sequence[Step], total_seconds: float) -> None:
         """Run the steps. An interrupt ends the run early; every fault is undone in any case."""
-        with _interruptible():
-            self._began = time.monotonic()
+        self._began = time.monotonic()
+        if self._load is not None:
+            self._load.start(self._began)
+        try:
+            for step in steps:
+                if not self._take(step, total_seconds):
+                    break
+            self._sleep_until(total_seconds)
+            self._run.left = self._wait_until_well()
+        except KeyboardInterrupt:
+            self._run.was_stopped = True
+            self._run.left = self._target.problems()
+        finally:
+            self._note_active()
+            self._run.seconds = self._now()
             if self._load is not None:
-                self._load.start(self._began)
-            try:
-                for step in steps:
-                    if not self._take(step, total_seconds):
-                        break
-                self._sleep_until(total_seconds)
-                self._run.left = self._wait_until_well()
-            except KeyboardInterrupt:
-                self._run.was_stopped = True
-                self._run.left = self._target.problems()
-            finally:
-                self._note_active()
-                self._run.seconds = self._now()
-                if self._load is not None:
-                    self._load.stop()
+                self._load.stop()
 
     def _note_active(self) -> None:
         self._run.not_undone = [str(active) for active in self._journal.active()]
@@ -181,18 +178,3 @@ class Runner:
 
     def _now(self) -> float:
         return time.monotonic() - self._began
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP interrupt the block as Ctrl-C does."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

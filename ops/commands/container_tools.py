@@ -16,6 +16,7 @@ from infra.spec.roles import DATABASE, SCHEMA
 from ops.commands.names import complete_roles, stack_option
 from ops.number_range import IntegerRange
 from ops.output import print_line, print_message, relay_lines
+from ops.termination import exit_code
 
 _stack = stack_option()
 # psql's options (src/bin/psql/startup.c), and those with which it does not read commands from standard input.
@@ -160,7 +161,6 @@ def _run_psql(command: list[str], container: str) -> NoReturn:
     import uuid
 
     name = f"groundwork psql {uuid.uuid4().hex[:12]}"
-    _exit_on_sigterm()
     sys.stdout.flush()
     with subprocess.Popen([*command[:2], "--env", f"PGAPPNAME={name}", *command[2:]]) as process:
         try:
@@ -308,29 +308,20 @@ def _show_lines(command: list[str]) -> None:
 
     from ops.errors import Exit, OpsError
 
-    # The command must not outlive this process.
-    _exit_on_sigterm()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
         try:
             relay_lines(process.stdout)
             failed = process.wait() != 0
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             # The way to end --follow. There is nothing to resume.
-            sys.exit(130)
+            sys.exit(exit_code(stop))
         finally:
             process.terminate()
     if failed:
         raise OpsError(
             f"`{' '.join(command[:2])}` failed (see above); see `groundwork status`", Exit.UNREACHABLE
         )
-
-
-def _exit_on_sigterm() -> None:
-    """Let SIGTERM run the cleanup of the code that it interrupts."""
-    import signal
-
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def _become(command: list[str]) -> NoReturn:

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
 import subprocess
-import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from types import FrameType
 
 from infra.docker.engine import DockerError, docker, label_options, psql
 from infra.docker.health_check import repeated
@@ -135,27 +132,26 @@ def _scratch_container(
     ensure_docker()
     name = f"gw-scratch-{uuid.uuid4().hex[:8]}"
     leash = None
-    with _terminated_as_interrupted():
-        try:
-            image = ensure(image_context(Checkout.here(), service))
-            docker(
-                *("run", "--detach", "--rm", "--init", "--name", name),
-                *label_options({"groundwork.scratch": str(os.getpid()), **state_labels(Checkout.here())}),
-                *("--publish", f"127.0.0.1::{port}", "--read-only", "--memory", memory),
-                *("--tmpfs", "/tmp:rw,exec,mode=1777", *options),
-                *("--cap-drop", "ALL", "--security-opt", "no-new-privileges=true"),
-                *("--entrypoint", command[0], image, *command[1:]),
-            )
-            leash = _leash(name)
-            yield name, image, int(docker("port", name).rsplit(":", 1)[1])
-        except DockerError as error:
-            raise OpsError(f"cannot use a temporary {service} server: {error}") from error
-        finally:
-            # The container may have stopped already, and a failed removal must not hide the first error.
-            with suppress(DockerError):
-                docker("rm", "--force", "--volumes", name)
-            if leash is not None:
-                leash.communicate()
+    try:
+        image = ensure(image_context(Checkout.here(), service))
+        docker(
+            *("run", "--detach", "--rm", "--init", "--name", name),
+            *label_options({"groundwork.scratch": str(os.getpid()), **state_labels(Checkout.here())}),
+            *("--publish", f"127.0.0.1::{port}", "--read-only", "--memory", memory),
+            *("--tmpfs", "/tmp:rw,exec,mode=1777", *options),
+            *("--cap-drop", "ALL", "--security-opt", "no-new-privileges=true"),
+            *("--entrypoint", command[0], image, *command[1:]),
+        )
+        leash = _leash(name)
+        yield name, image, int(docker("port", name).rsplit(":", 1)[1])
+    except DockerError as error:
+        raise OpsError(f"cannot use a temporary {service} server: {error}") from error
+    finally:
+        # The container may have stopped already, and a failed removal must not hide the first error.
+        with suppress(DockerError):
+            docker("rm", "--force", "--volumes", name)
+        if leash is not None:
+            leash.communicate()
 
 
 def ensure_docker() -> None:
@@ -185,23 +181,6 @@ def _leash(container: str) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Handle SIGTERM like Ctrl-C, so that the stack unwinds and the container is removed."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _await(container: str, *check: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from ops.stack.pulumi_state import LocalState, refuse_pending_creates
 from ops.stack.recorded import CONTAINER, NETWORK, Recorded
 from ops.stack.stopped import start_stopped
 from ops.stack.token_keys import refuse_to_lose_keys
+from ops.termination import forwarding
 from ops.toolchain.pulumi_environment import environment
 from ops.toolchain.stack_init import ensure as ensure_stack
 from ops.toolchain.state_backend import URL, StateBackend
@@ -360,7 +360,7 @@ class PulumiStack:
     ) -> int:
         """Run Pulumi on our own terminal and return its exit code. Raises OpsError if it fails or reports an error.
 
-        Ctrl-C reaches Pulumi too, which then finishes the running operations and says so. Output is shown up to the
+        After Ctrl-C, SIGTERM or SIGHUP, Pulumi finishes the running operations and says so. Output is shown up to the
         text `until`, exclusively.
         """
         target = sys.stderr if to_stderr else sys.stdout
@@ -374,8 +374,11 @@ class PulumiStack:
                 cwd=self.checkout.root,
                 # The option --event-log is only available with debug commands.
                 env=environment(self.checkout) | {"PULUMI_DEBUG_COMMANDS": "true"},
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                # It gets signals from this process only, because a second one makes it stop in the middle.
+                process_group=0,
             )
             assert process.stdout is not None
             assert process.stderr is not None
@@ -383,16 +386,13 @@ class PulumiStack:
                 threading.Thread(target=relay_to_end, args=(process.stdout, target, until), daemon=True),
                 threading.Thread(target=relay_to_end, args=(process.stderr, sys.stderr, None), daemon=True),
             ]
-            previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-            try:
+            with forwarding(process):
                 for reader in readers:
                     reader.start()
                 code = await_end(process, events)
                 for reader in readers:
                     # A plugin that outlives Pulumi may keep the pipe open.
                     reader.join(_LAST_OUTPUT_SECONDS)
-            finally:
-                signal.signal(signal.SIGINT, previous)
             errors = reported_errors(events) if code in accepted else []
             unanswered = unanswered_ends(events) if code in accepted else []
         if code not in accepted:

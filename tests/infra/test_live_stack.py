@@ -231,7 +231,7 @@ def test_a_stopped_psql_leaves_no_session(live_stack: LiveStack) -> None:
     """Without a terminal, `docker exec` forwards no signal."""
     sessions = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'"
     command = (sys.executable, "-m", "ops.cli", "psql", "--stack", STACK, "-c", "SELECT pg_sleep(600)")
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         with (
             in_case(number),
             subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process,
@@ -239,9 +239,9 @@ def test_a_stopped_psql_leaves_no_session(live_stack: LiveStack) -> None:
             wait_until(lambda: psql(live_stack.container("postgres"), sessions).strip() == "1", 180)
             process.send_signal(number)
             _, said = process.communicate(timeout=180)
-            assert process.returncode == code
+            assert process.returncode == 128 + number
             assert psql(live_stack.container("postgres"), sessions).strip() == "0"
-            assert ("the session was ended" in said) == (number == signal.SIGINT)
+            assert "the session was ended" in said
 
 
 @promise("`status` names each part that is unhealthy or missing")

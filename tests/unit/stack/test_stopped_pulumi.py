@@ -1,0 +1,122 @@
+"""A command that runs Pulumi and is stopped lets Pulumi finish what it is doing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ops import termination
+from ops.termination import Terminated, forwarding
+from tests.cases import in_case
+from tests.containers import wait_until
+from tests.promises import promise
+
+# Like Pulumi, it ends at once when it gets a second SIGINT or SIGTERM.
+_PULUMI = f"""#!{sys.executable}
+import os, signal, sys, time
+def note(number, frame):
+    with open("signals", "a") as file:
+        print(signal.Signals(number).name, file=file)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, note)
+open("started", "w").close()
+while not os.path.exists("finish"):
+    time.sleep(0.02)
+print("cancelled")
+sys.exit(1)
+"""
+_RUN = """
+from pathlib import Path
+import click
+from infra.spec.checkout import Checkout
+from ops import cli
+from ops.stack import pulumi_stack
+here = Path.cwd()
+pulumi_stack.environment = lambda checkout: {"PATH": str(here)}
+stack = pulumi_stack.PulumiStack(Checkout(here, "1a2b3c", here / "state", here / "cache"), "dev")
+command = click.Command("up", callback=lambda: stack._stream("up"))
+cli.cli.main = lambda **_: command.main(args=[], standalone_mode=False)
+cli.main()
+"""
+
+
+@promise("an interrupted `make up` resumes where it stopped")
+def test_a_signal_reaches_pulumi_once_as_sigint_and_the_command_waits_for_it(tmp_path: Path) -> None:
+    """A terminal and `timeout` send a signal to the whole group, and `timeout` also to the command itself."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        folder = tmp_path / number.name
+        folder.mkdir()
+        (folder / "pulumi").write_text(_PULUMI)
+        (folder / "pulumi").chmod(0o755)
+        with (
+            in_case(number.name),
+            subprocess.Popen(
+                [sys.executable, "-c", _RUN],
+                cwd=folder,
+                env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            ) as process,
+        ):
+            wait_until((folder / "started").exists, 180)
+            os.killpg(process.pid, number)
+            process.send_signal(number)
+            wait_until((folder / "signals").exists, 180)
+            assert process.poll() is None
+            (folder / "finish").touch()
+            out, err = process.communicate(timeout=180)
+            assert (folder / "signals").read_text() == "SIGINT\n"
+            assert out == "cancelled\n"
+            assert err.endswith("groundwork: interrupted; run the same command again to resume\n")
+            assert process.returncode == 128 + number
+
+
+def test_a_later_second_signal_is_forwarded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(termination, "_REPEAT_SECONDS", 0.0)
+    command = [sys.executable, "-c", _COUNTING]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, process_group=0) as process:
+        with pytest.raises(Terminated):
+            _forward_two(process)
+        assert process.returncode == 0
+
+
+def _forward_two(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdout is not None
+    with forwarding(process):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            assert process.stdout.readline() == b"ready\n"
+            os.kill(os.getpid(), number)
+        process.wait()
+
+
+_COUNTING = """
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+for _ in range(2):
+    print("ready", flush=True)
+    signal.sigwait([signal.SIGINT])
+"""
+
+
+def test_an_ignored_sighup_stays_ignored() -> None:
+    """`nohup` ignores it."""
+    code = """
+import os, signal
+from ops.termination import Terminated, terminable
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+with terminable():
+    os.kill(os.getpid(), signal.SIGHUP)
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except Terminated:
+        print("SIGTERM")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "SIGTERM\n"
