@@ -56,6 +56,10 @@ class Checkout:
     def backend_dir(self) -> Path:
         return self.state_dir / "pulumi"
 
+    def stacks(self) -> list[str]:
+        """Return the names of the stacks that have settings, whether or not they are up."""
+        return sorted(path.name.split(".")[1] for path in self.root.glob("Pulumi.*.yaml"))
+
     def state_file(self, stack: str) -> Path:
         """Return the file of a stack's state in Pulumi's local backend."""
         return self.backend_dir / ".pulumi" / "stacks" / PROJECT / f"{stack}.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Any
 
 import msgspec
@@ -16,18 +15,19 @@ from cache.keys import VALUE_PREFIX, EntityKeys, FeedKeys, StoredKey
 from db.cached_kinds import KINDS, CachedKind
 from ops.cache.server import CacheServer
 
-_PAGES = 100
+_SHOWN_PAGES = 100
 
 
 def entry_of(server: CacheServer, entity: str, record_id: int) -> dict[str, Any]:
     """Describe the cached entries of a record of a kind in KINDS, in every schema. For a feed, describe its pages.
 
-    `state` is that of the entry in this release's schema:
+    `state` is that of the entry in this release's schema. For a feed it is `value` if any page is cached, and otherwise
+    the state of one of its pages:
 
     - absent: nothing is cached
     - value: a value is cached
     - negative: cached as not existing
-    - pastEpoch: invalidated, no reader uses it
+    - pastEpoch, pastGeneration: invalidated, no reader uses it
     - undecodable: readers delete it
     - otherSchema: only other releases have cached it
     """
@@ -36,12 +36,11 @@ def entry_of(server: CacheServer, entity: str, record_id: int) -> dict[str, Any]
     if kind.is_feed:
         return _feed(server, kind, record_id, identity)
     found = _described(server, _keys_of(server, entity, record_id), kind, identity)
-    own = next((each for each in found if each["schema"] == kind.schema), None)
     lease = EntityKeys(server.namespace, entity, kind.schema).lease(record_id)
     return {
         "entity": entity,
         "id": record_id,
-        "state": own["state"] if own else "otherSchema" if found else "absent",
+        "state": _state(found, kind),
         "schema": kind.schema,
         "entries": found,
         "leaseTtlSeconds": _seconds(server.redis.pttl(lease)),
@@ -60,19 +59,28 @@ def _feed(
     return {
         "entity": kind.entity,
         "id": owner_id,
-        "state": "value" if any(page["state"] == "value" for page in pages) else "absent",
+        "state": _state(pages, kind),
         "schema": kind.schema,
         "generation": None if stamp is None else stamp.decode(errors="replace"),
         "generationTtlSeconds": _seconds(server.redis.pttl(generation)),
-        "entries": pages,
+        "entries": pages[:_SHOWN_PAGES],
+        "pages": len(pages),
     }
+
+
+def _state(described: list[dict[str, Any]], kind: CachedKind) -> str:
+    """Return the state of what this release's readers find."""
+    own = [each["state"] for each in described if each["schema"] == kind.schema]
+    if not own:
+        return "otherSchema" if described else "absent"
+    return "value" if "value" in own else str(own[0])
 
 
 def _keys_of(server: CacheServer, entity: str, record_id: int) -> list[str]:
     """Return the record's keys in every schema, or a feed's pages. Uses SCAN, because the schemas are not known."""
     pattern = f"{VALUE_PREFIX}:{server.namespace}:v*:{entity}:{{{record_id}}}*"
     keys = (key for found in scan(server.redis, [pattern]) for key in found if StoredKey.parse(key))
-    return sorted(set(islice(keys, _PAGES)))
+    return sorted(set(keys))
 
 
 def _described(
@@ -139,6 +147,8 @@ def as_lines(found: dict[str, Any]) -> list[str]:
         if "value" in entry:
             text = msgspec.json.format(msgspec.json.encode(entry["value"]), indent=2).decode()
             lines += [f"    {line}" for line in text.split("\n")]
+    if (more := found.get("pages", 0) - len(found["entries"])) > 0:
+        lines.append(f"  {more} more pages are cached")
     return lines
 
 

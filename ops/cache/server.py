@@ -44,7 +44,7 @@ class CacheServer:
     """A lazy connection to Redis, and the cache's name.
 
     `address` is that of the primary. `has_replicas` is True if the URL lists several servers. `stack` is None if
-    REDIS_URL names another Redis than the stack's. `description` says which Redis this is, the user, and where the URL
+    no stack of this checkout has this Redis. `description` says which Redis this is, the user, and where the URL
     comes from.
     """
 
@@ -110,25 +110,32 @@ def describe(settings: CacheSettings, stack: str) -> str:
 def open_cache_server(stack: str) -> Iterator[CacheServer]:
     """Connect to REDIS_URL's Redis, or to the stack's, as user ops. Raises the errors of `connected`.
 
-    If REDIS_URL is the URL of another user of the stack's Redis, the stack's own URL for ops is used: an application's
+    If REDIS_URL is the URL of another user of a stack's Redis, the stack's own URL for ops is used: an application's
     variables may be set in the shell.
     """
     settings = cache_settings(stack, "ops")
-    if not names_its_redis():
-        with connected(settings, stack, describe(settings, stack)) as server:
-            yield server
-    elif own := _as_ops(settings, stack):
-        origin = f"stack {stack!r}, because user {_user(settings)!r} of REDIS_URL may not do this"
-        with connected(own, stack, _description(own, origin)) as server:
-            yield server
-    else:
-        with connected(settings, None, describe(settings, stack)) as server:
-            yield server
+    description = describe(settings, stack)
+    owner = _stack_of(settings) if names_its_redis() else stack
+    if owner and names_its_redis() and (own := _as_ops(settings, owner)):
+        origin = f"stack {owner!r}, because user {_user(settings)!r} of REDIS_URL may not do this"
+        settings, description = own, _description(own, origin)
+    with connected(settings, owner, description) as server:
+        yield server
+
+
+def _stack_of(settings: CacheSettings) -> str | None:
+    """Return the stack of this checkout that has this Redis, or None."""
+    if not is_checkout():
+        return None
+    # Imported late, because it loads the stack's tools.
+    from ops.stack.connections import stack_of_redis
+
+    return stack_of_redis(frozenset(_address_of(url) for url in settings.server_urls()))
 
 
 def _as_ops(settings: CacheSettings, stack: str) -> CacheSettings | None:
     """Return the stack's settings for user ops if `settings` are another user's of the same Redis, or None."""
-    if _user(settings) == "ops" or not is_checkout():
+    if _user(settings) == "ops":
         return None
     try:
         environment = {**os.environ, **_environment_of("ops", stack)}

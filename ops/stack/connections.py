@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from infra import outputs
 from infra.spec.checkout import Checkout
+from infra.spec.errors import InfraError
 from infra.spec.roles import DATABASE
 from ops.errors import Exit, OpsError
 from ops.output import print_line
@@ -35,6 +37,22 @@ def environment_of(role: str, stack: str, *, tokens: bool = False) -> dict[str, 
 
         found[VARIABLE] = _token_keys(values, stack)
     return {name: value for name, value in found.items() if value is not None}
+
+
+def stack_of_redis(addresses: Collection[str]) -> str | None:
+    """Return the stack of this checkout whose Redis has one of these addresses (host:port), or None.
+
+    A stack whose state cannot be read is left out.
+    """
+    checkout = Checkout.here()
+    for name in checkout.stacks():
+        with suppress(FileNotFoundError, InfraError, OpsError):
+            values = PulumiStack(checkout, name).public_outputs()
+            if outputs.REDIS in values and any(
+                f"{host}:{port}" in addresses for host, port in outputs.redis_addresses(values)
+            ):
+                return name
+    return None
 
 
 def primaries_of(values: Mapping[str, str]) -> dict[str, str]:

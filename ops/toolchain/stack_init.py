@@ -22,9 +22,8 @@ def ensure(checkout: Checkout, stack: str) -> None:
     """
     settings = checkout.root / f"Pulumi.{stack}.yaml"
     if not settings.is_file():
-        known = sorted(path.name.split(".")[1] for path in checkout.root.glob("Pulumi.*.yaml"))
         raise OpsError(
-            f"unknown stack {stack!r} ({settings.name} is missing); stacks: {', '.join(known)}",
+            f"unknown stack {stack!r} ({settings.name} is missing); stacks: {', '.join(checkout.stacks())}",
             Exit.USAGE,
         )
     backend = StateBackend.of(checkout)

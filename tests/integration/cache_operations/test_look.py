@@ -116,8 +116,25 @@ def test_a_feed_is_shown_page_by_page_under_its_generation(operate: Operate, dat
     assert found["entries"][0]["stamp"] == found["generation"]
     data.activities.add(NewActivity(user_id=user.id, type="push", timestamp=datetime.now(UTC)))
     found = _get(operate, "user_feed", user.id)
-    assert (found["state"], found["generation"]) == ("absent", None)
+    assert (found["state"], found["generation"]) == ("pastGeneration", None)
     assert [page["state"] for page in found["entries"]] == ["pastGeneration"]
+
+
+def test_the_state_of_a_feed_takes_every_page_into_account(
+    operate: Operate, data: Any, redis_as_ops: redis.Redis
+) -> None:
+    user = data.users.add(NewUser(github_id=7, username="ada"))
+    data.activities.feed(user.id)
+    (page,) = _get(operate, "user_feed", user.id)["entries"]
+    head = page["key"].rpartition(":")[0]
+    # They sort before the page that readers use.
+    for number in range(120):
+        redis_as_ops.set(f"{head}:{number:024x}", b"x", ex=60)
+    found = _get(operate, "user_feed", user.id)
+    assert (found["state"], found["pages"], len(found["entries"])) == ("value", 121, 100)
+    assert operate("get", "user_feed", str(user.id)).out.endswith("  21 more pages are cached\n")
+    redis_as_ops.unlink(page["key"])
+    assert _get(operate, "user_feed", user.id)["state"] == "undecodable"
 
 
 def test_keys_are_listed_with_life_and_size_up_to_a_limit(

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from cache.keys import epoch_nonce
+from infra.outputs import address_of
 from ops.errors import Exit
 from ops.stack import connections
 from tests import containers
@@ -160,6 +161,23 @@ def _stack_with(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
         return {"REDIS_URL": redis_url}
 
     monkeypatch.setattr(connections, "environment_of", environment_of)
+    address = address_of(redis_url)
+    monkeypatch.setattr(
+        connections, "stack_of_redis", lambda addresses: "dev" if address in addresses else None
+    )
+
+
+@promise("production is not flushed unless its name is given")
+def test_production_is_recognized_by_the_stack_of_redis_url(
+    operate: Operate, redis_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GROUNDWORK_CACHE_NAMESPACE", f"ordinary-{uuid.uuid4().hex[:12]}")
+    address = address_of(redis_server.redis_url("ops"))
+    monkeypatch.setattr(connections, "stack_of_redis", {frozenset([address]): "prod-eu"}.get)
+    outcome = operate("flush", "--all", "--yes")
+    assert outcome.code == Exit.REFUSED
+    assert "pass --yes --confirm prod-eu" in outcome.error
+    assert operate("flush", "--all", "--yes", "--confirm", "prod-eu").code == Exit.FINE
 
 
 @pytest.mark.parametrize("user", ["app", "monitor"])
