@@ -41,6 +41,15 @@ def read_deployment(state_file: Path) -> dict[str, Any]:
     return latest
 
 
+def state_files(folder: Path) -> list[Path]:
+    """Return the state files in a folder for `read_deployment`. A compressed one has the name that it had before."""
+    endings = ("", *_COMPRESSED)
+    found = {
+        path.with_name(path.name.removesuffix(end)) for end in endings for path in folder.glob(f"*.json{end}")
+    }
+    return sorted(found)
+
+
 def _damaged(state_file: Path) -> InfraError:
     return InfraError(
         f"{state_file} is damaged; copy {state_file.name}.bak over it, which Pulumi wrote before it"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from infra.checkpoint import read_deployment, resources_of
+from infra.checkpoint import read_deployment, resources_of, state_files
 from infra.docker.engine import DockerError, docker
 from infra.docker_command import read_object
 from infra.images import wheelhouse
@@ -97,7 +97,7 @@ def delete(checkout: Checkout, item: Item) -> str | None:
 def _images(checkout: Checkout) -> Iterator[Item]:
     rows = json.loads(docker("system", "df", "--verbose", "--format", "{{json .Images}}"))
     nameless = {image for label in (CONTEXT_LABEL, STAGE_LABEL) for image in _untagged(label)}
-    users = _users_of_images(checkout)
+    users, unread = _users_of_images(checkout)
     by_repository = defaultdict(list)
     for row in sorted(rows, key=_created, reverse=True):
         if row["Repository"].startswith(_OURS) or _short(row["ID"]) in nameless:
@@ -113,6 +113,7 @@ def _images(checkout: Checkout) -> Iterator[Item]:
                 _first_reason(
                     (row["Containers"] != "0", "a container uses it"),
                     (identity in users, f"{users.get(identity)} uses it"),
+                    (unread is not None, f"{unread}, whose state cannot be read, may use it"),
                     (position < NEWEST and not is_nameless, f"one of the newest {NEWEST}"),
                     (time.time() - _created(row) < GRACE_SECONDS, "less than an hour old"),
                 ),
@@ -125,20 +126,25 @@ def _untagged(label: str) -> set[str]:
     return {_short(found) for found in docker("image", "ls", "--quiet", *filters).split()}
 
 
-def _users_of_images(checkout: Checkout) -> dict[str, str]:
-    """Return image id -> stack for every stack with its state on this machine: stopped stacks need their images too."""
-    users = {}
-    for path in checkout.state_dir.parent.glob(f"*/pulumi/.pulumi/stacks/{PROJECT}/*.json"):
-        try:
-            deployment = read_deployment(path)
-        except (OSError, InfraError):
-            continue
-        for resource in resources_of(deployment):
-            if resource.get("type") == _IMAGE_TYPE:
-                owner = path.parents[4].name
-                image = str((resource.get("outputs") or {}).get("image_id", ""))
-                users[_short(image)] = f"stack {path.stem} of {owner}"
-    return users
+def _users_of_images(checkout: Checkout) -> tuple[dict[str, str], str | None]:
+    """Return image id -> stack for every stack with its state on this machine: stopped stacks need their images too.
+
+    Also return a stack whose state cannot be read, or None.
+    """
+    users, unread = {}, None
+    for folder in checkout.state_dir.parent.glob(f"*/pulumi/.pulumi/stacks/{PROJECT}"):
+        for path in state_files(folder):
+            stack = f"stack {path.stem} of {path.parents[4].name}"
+            try:
+                deployment = read_deployment(path)
+            except (OSError, InfraError):
+                unread = stack
+                continue
+            for resource in resources_of(deployment):
+                if resource.get("type") == _IMAGE_TYPE:
+                    image = str((resource.get("outputs") or {}).get("image_id", ""))
+                    users[_short(image)] = stack
+    return users, unread
 
 
 def _contexts(checkout: Checkout, images: Iterable[Item]) -> Iterator[Item]:

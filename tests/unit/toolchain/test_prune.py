@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -120,6 +121,12 @@ def test_an_image_in_use_is_kept(checkout: Checkout, engine: Engine) -> None:
     assert found["groundwork/access:t7"] == "a container uses it"
     assert found["groundwork/access:t8"] == "stack dev of other-ffffff uses it"
     assert found["groundwork/access:t6"] is None
+    for name, content in (("prod.json", b"damaged"), ("prod.json.gz", gzip.compress(b"{}"))):
+        file = other.with_name(name)
+        file.write_bytes(content)
+        reason = "stack prod of other-ffffff, whose state cannot be read, may use it"
+        assert kept(checkout)["groundwork/access:t6"] == reason, name
+        file.unlink()
 
 
 def test_groundworks_untagged_images_are_deleted_after_an_hour(checkout: Checkout, engine: Engine) -> None:
