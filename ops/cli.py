@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -103,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run a groundwork command and exit. Known errors are one line on stderr and a documented exit code."""
     # The cache contains programs that are run, so it must never be world-writable.
     os.umask(os.umask(0o022) | 0o002)
+    _set_home()
     protect_streams()
     # Keeps log lines of pools and clients off stderr. `serve` configures its own logs.
     logging.getLogger().addHandler(logging.NullHandler())
@@ -154,6 +156,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         print_message(str(error))
         sys.exit(code)
+
+
+def _set_home() -> None:
+    """Set HOME for the programs that are started, if it is missing, as in a systemd unit. Go would have no cache."""
+    if not os.environ.get("HOME"):
+        os.environ.pop("HOME", None)
+        # A user that the system does not know: infra.spec.checkout reports it if the folder is needed.
+        with suppress(RuntimeError):
+            os.environ["HOME"] = str(Path.home())
 
 
 def _is_of_checkout(error: OSError) -> bool:

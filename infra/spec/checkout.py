@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.spec.errors import SettingError
 from infra.spec.variables import variable
 
 PROJECT = "groundwork"
@@ -86,9 +87,22 @@ def is_checkout() -> bool:
 
 
 def _folder(own: str, xdg: str, fallback: str) -> Path:
-    value = variable(own)
-    if value is not None:
-        return Path(value).expanduser().resolve()
-    if value := os.environ.get(xdg):
-        return Path(value).expanduser().resolve() / PROJECT
-    return Path.home() / fallback / PROJECT
+    """Return the folder of a variable, or one in the user's home. Raise SettingError if it cannot be found.
+
+    The commands and the program that Pulumi runs have different working directories, so a path must not depend on them.
+    """
+    try:
+        value = variable(own)
+        if value is not None:
+            path = Path(value).expanduser()
+            if not path.is_absolute():
+                raise SettingError(own, f"{value!r} is a relative path", "give an absolute one")
+            return path.resolve()
+        # The XDG specification says to ignore a relative path.
+        if (path := Path(os.environ.get(xdg, "")).expanduser()).is_absolute():
+            return path.resolve() / PROJECT
+        return Path.home() / fallback / PROJECT
+    except RuntimeError as error:
+        raise SettingError(
+            "HOME", f"the home directory is not known ({error})", f"set HOME, or {own}"
+        ) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infra.spec.checkout import STATE_VARIABLE, Checkout
-from infra.spec.errors import InfraError
+from infra.spec.errors import InfraError, SettingError
 from infra.spec.variables import EmptyVariable
 from infra.state_folder import ensure_id, id_file, make_private, read_id
 from tests.promises import promise
@@ -79,6 +79,33 @@ def test_an_existing_folder_that_the_variable_names_keeps_its_mode(
 def test_an_empty_variable_is_refused_by_name(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(STATE_VARIABLE, "")
     with pytest.raises(EmptyVariable, match=f"{STATE_VARIABLE} is set but empty"):
+        Checkout.here(home)
+
+
+def test_a_relative_path_is_refused_or_ignored(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program that Pulumi runs has another working directory than the command."""
+    for variable in (STATE_VARIABLE, "GROUNDWORK_CACHE"):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, "state")
+            with pytest.raises(SettingError, match=f"{variable}: 'state' is a relative path"):
+                Checkout.here(home)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv(STATE_VARIABLE, "~/here")
+    assert Checkout.here(home).state_dir.parent == home / "here"
+    monkeypatch.delenv(STATE_VARIABLE)
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
+    assert Checkout.here(home).state_dir.parent == home / ".local/state/groundwork"
+
+
+def test_an_unknown_home_directory_is_reported(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: object) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr(Path, "home", classmethod(unknown))
+    with pytest.raises(
+        SettingError, match=f"HOME: the home directory is not known.*set HOME, or {STATE_VARIABLE}"
+    ):
         Checkout.here(home)
 
 
