@@ -162,7 +162,12 @@ def _subnet(checkout: Checkout, stack: str, wanted: str, kept: str | None) -> st
             continue
         subnets = (config["Subnet"] for config in network["IPAM"]["Config"] or ())
         # A network without addresses of its own has 0.0.0.0/0.
-        taken[network["Name"]] = [IPv4Network(s) for s in subnets if ":" not in s and not s.endswith("/0")]
+        taken[network["Name"]] = [
+            # Engines older than 25 report the address that the network was created with, e.g. 172.30.0.5/24.
+            IPv4Network(s, strict=False)
+            for s in subnets
+            if ":" not in s and not s.endswith("/0")
+        ]
     mine = taken.pop(own, None)
     if wanted:
         if IPv4Network(wanted) not in (mine or ()):

@@ -203,6 +203,11 @@ def test_a_subnet_of_a_setting_that_another_network_has_is_refused(
     ) as refused:
         take_leases(checkout, "dev", StackSettings(network_subnet=subnet))
     assert refused.value.key == "groundwork:networkSubnet"
+    # As engines before 25 report a network that was created with this address.
+    engine.subnets["somebody's"] = "10.201.7.5/24"
+    with pytest.raises(SettingError, match=r"overlaps 10\.201\.7\.0/24 of Docker's network somebody's"):
+        take_leases(checkout, "dev", StackSettings(network_subnet=subnet))
+    engine.subnets["somebody's"] = "10.201.7.0/24"
     # Neither a network of a swarm nor one without addresses of its own is in the way.
     overlay = {"Name": "overlay", "Scope": "swarm", "IPAM": {"Config": [{"Subnet": subnet}]}}
     without = {"Name": "without", "Scope": "local", "IPAM": {"Config": [{"Subnet": "0.0.0.0/0"}]}}
