@@ -37,25 +37,39 @@ def terminable() -> Iterator[None]:
 
 
 @contextmanager
-def forwarding(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Send SIGINT to a process of another group when this one gets SIGINT, SIGTERM or SIGHUP, and let it finish.
+def supervised(start: Callable[[], subprocess.Popen[bytes]]) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program that has to finish what it is doing. The block ends only after the program has.
 
-    At the end of the block, raise KeyboardInterrupt or Terminated for the first of them.
+    The program must have its own process group. When this process gets SIGINT, SIGTERM or SIGHUP, or if the block
+    raises, the program gets SIGINT. At the end, raise KeyboardInterrupt or Terminated for the first of the signals.
     """
-    first: list[int] = []
+    received: list[int] = []
+    process: subprocess.Popen[bytes] | None = None
     last = 0.0
 
-    def forward(number: int, frame: FrameType | None) -> None:
+    def stop() -> None:
         nonlocal last
-        before, last = last, time.monotonic()
-        first.append(number)
-        if last - before > _REPEAT_SECONDS:
+        if process is not None and time.monotonic() - last > _REPEAT_SECONDS:
+            last = time.monotonic()
             process.send_signal(signal.SIGINT)
 
+    def forward(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        stop()
+
     with _handled((signal.SIGINT, *_SIGNALS), forward):
-        yield
-    if first:
-        raise KeyboardInterrupt if first[0] == signal.SIGINT else Terminated(first[0])
+        process = start()
+        if received:
+            stop()
+        try:
+            yield process
+        except BaseException:
+            stop()
+            raise
+        finally:
+            process.wait()
+    if received:
+        raise KeyboardInterrupt if received[0] == signal.SIGINT else Terminated(received[0])
 
 
 def exit_code(stop: BaseException | None) -> int:

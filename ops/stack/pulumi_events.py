@@ -7,6 +7,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,10 @@ def await_end(process: subprocess.Popen[bytes], events: Path) -> int:
             return process.wait(_TELL_SECONDS)
         except subprocess.TimeoutExpired:
             if working := unfinished(events, time.time()):
-                print_line(err=True)
-                print_line(f"groundwork: working on {', '.join(working)}", err=True)
+                # ops.cli reports an output that cannot be written, after Pulumi has ended.
+                with suppress(OSError):
+                    print_line(err=True)
+                    print_line(f"groundwork: working on {', '.join(working)}", err=True)
 
 
 def unfinished(events: Path, now: float) -> list[str]:

@@ -34,7 +34,7 @@ from ops.stack.pulumi_state import LocalState, refuse_pending_creates
 from ops.stack.recorded import CONTAINER, NETWORK, Recorded
 from ops.stack.stopped import start_stopped
 from ops.stack.token_keys import refuse_to_lose_keys
-from ops.termination import forwarding
+from ops.termination import supervised
 from ops.toolchain.pulumi_environment import environment
 from ops.toolchain.stack_init import ensure as ensure_stack
 from ops.toolchain.state_backend import URL, StateBackend
@@ -268,10 +268,19 @@ class PulumiStack:
         if not path.is_file():
             ensure_stack(self.checkout, self.name)  # Raises, and lists the stacks that exist.
         try:
-            values = (yaml.safe_load(path.read_text()) or {}).get("config") or {}
+            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except UnicodeDecodeError as error:
+            raise OpsError(f"{path.name} is not UTF-8: {error}; save it as UTF-8", Exit.USAGE) from error
         except yaml.YAMLError as error:
             raise OpsError(f"{path.name} is not valid YAML: {one_line(error)}", Exit.USAGE) from error
-        own = {key: value for key, value in values.items() if key.startswith(f"{PROJECT}:")}
+        values = (content.get("config") or {}) if isinstance(content, dict) else None
+        if not isinstance(values, dict):
+            raise OpsError(
+                f"{path.name} is not a stack's file: it needs `config:` and below it lines like"
+                f" `{PROJECT}:redisMemory: 128MB`",
+                Exit.USAGE,
+            )
+        own = {key: value for key, value in values.items() if str(key).startswith(f"{PROJECT}:")}
         try:
             return StackSettings.parse(own)
         except SettingError as error:
@@ -369,24 +378,28 @@ class PulumiStack:
         color = ["--color", "always"] if target.isatty() and not os.environ.get("NO_COLOR") else []
         with tempfile.TemporaryDirectory(prefix="groundwork-pulumi-") as folder:
             events = Path(folder, "events.json")
-            process = subprocess.Popen(
-                [*self._command(*arguments), *color, "--event-log", str(events)],
-                cwd=self.checkout.root,
-                # The option --event-log is only available with debug commands.
-                env=environment(self.checkout) | {"PULUMI_DEBUG_COMMANDS": "true"},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                # It gets signals from this process only, because a second one makes it stop in the middle.
-                process_group=0,
-            )
-            assert process.stdout is not None
-            assert process.stderr is not None
-            readers = [
-                threading.Thread(target=relay_to_end, args=(process.stdout, target, until), daemon=True),
-                threading.Thread(target=relay_to_end, args=(process.stderr, sys.stderr, None), daemon=True),
-            ]
-            with forwarding(process):
+            command = [*self._command(*arguments), *color, "--event-log", str(events)]
+            with supervised(
+                lambda: subprocess.Popen(
+                    command,
+                    cwd=self.checkout.root,
+                    # The option --event-log is only available with debug commands.
+                    env=environment(self.checkout) | {"PULUMI_DEBUG_COMMANDS": "true"},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    # It gets signals from this process only, because a second one makes it stop in the middle.
+                    process_group=0,
+                )
+            ) as process:
+                assert process.stdout is not None
+                assert process.stderr is not None
+                readers = [
+                    threading.Thread(target=relay_to_end, args=(process.stdout, target, until), daemon=True),
+                    threading.Thread(
+                        target=relay_to_end, args=(process.stderr, sys.stderr, None), daemon=True
+                    ),
+                ]
                 for reader in readers:
                     reader.start()
                 code = await_end(process, events)

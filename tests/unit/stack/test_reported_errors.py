@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -162,3 +164,18 @@ def test_a_slow_operation_is_reported_with_its_time(tmp_path: Path) -> None:
     )
     assert pulumi_events.unfinished(log, 1000.0) == ["postgres-image (1:15 min)"]
     assert pulumi_events.unfinished(tmp_path / "none", 1000.0) == []
+
+
+def test_progress_that_cannot_be_printed_does_not_end_the_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def print_line(*_: object, **__: object) -> None:
+        (tmp_path / "printed").touch()
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(pulumi_events, "print_line", print_line)
+    monkeypatch.setattr(pulumi_events, "unfinished", lambda *_: ["image (0:20 min)"])
+    monkeypatch.setattr(pulumi_events, "_TELL_SECONDS", 0.01)
+    waiting = f"import os, time\nwhile not os.path.exists('{tmp_path}/printed'): time.sleep(0.01)"
+    with subprocess.Popen([sys.executable, "-c", waiting]) as process:
+        assert pulumi_events.await_end(process, tmp_path / "events.json") == 0

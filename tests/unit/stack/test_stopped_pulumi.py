@@ -6,16 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from ops import termination
-from ops.termination import Terminated, forwarding
+from ops.termination import Terminated, supervised
 from tests.cases import in_case
 from tests.containers import wait_until
 from tests.promises import promise
 
+Start = Callable[[], subprocess.Popen[bytes]]
 # Like Pulumi, it ends at once when it gets a second SIGINT or SIGTERM.
 _PULUMI = f"""#!{sys.executable}
 import os, signal, sys, time
@@ -78,22 +81,58 @@ def test_a_signal_reaches_pulumi_once_as_sigint_and_the_command_waits_for_it(tmp
             assert process.returncode == 128 + number
 
 
-def test_a_later_second_signal_is_forwarded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Return a function that starts a program. It ends with 0 when it has got two SIGINTs."""
+    with ExitStack() as stack:
+        command = [sys.executable, "-c", _COUNTING]
+        yield lambda: stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, process_group=0))
+
+
+def test_a_later_second_signal_is_forwarded_too(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(termination, "_REPEAT_SECONDS", 0.0)
-    command = [sys.executable, "-c", _COUNTING]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, process_group=0) as process:
-        with pytest.raises(Terminated):
-            _forward_two(process)
-        assert process.returncode == 0
+    with pytest.raises(Terminated):
+        _stop_twice(start)
 
 
-def _forward_two(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdout is not None
-    with forwarding(process):
+def _stop_twice(start: Start) -> None:
+    with supervised(start) as process:
+        assert process.stdout is not None
         for number in (signal.SIGTERM, signal.SIGINT):
             assert process.stdout.readline() == b"ready\n"
             os.kill(os.getpid(), number)
-        process.wait()
+        assert process.wait() == 0
+
+
+def test_a_signal_while_the_program_starts_is_forwarded(start: Start) -> None:
+    def start_and_stop() -> subprocess.Popen[bytes]:
+        process = start()
+        assert process.stdout is not None
+        process.stdout.readline()
+        os.kill(os.getpid(), signal.SIGINT)
+        return process
+
+    with pytest.raises(KeyboardInterrupt), supervised(start_and_stop) as process:
+        _interrupt_when_ready(process)
+
+
+def test_a_failed_block_also_waits_for_the_program(start: Start) -> None:
+    with pytest.raises(BrokenPipeError), supervised(start) as process:
+        _fail_when_ready(process)
+    assert process.returncode == 0
+
+
+def _interrupt_when_ready(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGINT)
+
+
+def _fail_when_ready(process: subprocess.Popen[bytes]) -> None:
+    _interrupt_when_ready(process)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    raise BrokenPipeError
 
 
 _COUNTING = """

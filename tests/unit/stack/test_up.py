@@ -13,6 +13,8 @@ from infra.spec.checkout import Checkout
 from ops.errors import OpsError
 from ops.stack import pulumi_stack, recorded, token_keys
 from ops.stack.pulumi_stack import PulumiStack
+from tests.cases import in_case
+from tests.promises import promise
 
 ROOT = Path(__file__).parents[3]
 RESOURCES = [
@@ -108,3 +110,26 @@ def test_a_key_that_tokens_need_is_not_deleted(stack: PulumiStack, monkeypatch: 
     # Before the first `up` has ended, there are no tokens.
     monkeypatch.setattr(PulumiStack, "_app_url", lambda self: None)
     assert up(stack, monkeypatch) != []
+
+
+@promise("a bad setting is refused in one line that names it, before anything is changed")
+def test_a_stack_file_that_has_no_settings_is_refused_in_one_line(tmp_path: Path) -> None:
+    cases = {
+        b"config: one": "needs `config:`",
+        b"config: [one]": "needs `config:`",
+        b"one": "needs `config:`",
+        b"- one": "needs `config:`",
+        "# gr\u00fcn\n".encode("latin-1"): "is not UTF-8",
+        b"config: {one": "is not valid YAML",
+    }
+    stack = PulumiStack(Checkout(tmp_path, "1a2b3c", tmp_path / "state", tmp_path / "cache"), "dev")
+    file = tmp_path / "Pulumi.dev.yaml"
+    for content, problem in cases.items():
+        file.write_bytes(content)
+        with in_case(content), pytest.raises(OpsError, match=f"Pulumi.dev.yaml .*{problem}") as refused:
+            stack.check_settings()
+        assert "\n" not in str(refused.value)
+    for content in (b"", b"config:", b"config: {1: 2}"):
+        file.write_bytes(content)
+        with in_case(content):
+            assert stack.check_settings() == StackSettings()
