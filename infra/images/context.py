@@ -45,6 +45,7 @@ ACCESS_SOURCES = (
     "ops/number_range.py",
     "ops/output.py",
     "ops/printable.py",
+    "ops/termination.py",
     "ops/commands/__init__.py",
     "ops/commands/lazy_group.py",
     "ops/commands/serve.py",
