@@ -18,6 +18,7 @@ from infra.state_folder import make_private
 from ops.git import GitError, NotOwnerError, git
 
 FILTER = "filter.groundwork-salt"
+_RECORDS = "salts"
 LINE = re.compile(r"^encryptionsalt: .*\n?", re.MULTILINE)
 # The secrets provider precedes the resources, which may take megabytes.
 _STATE_HEAD_CHARACTERS = 8192
@@ -64,15 +65,17 @@ def salt_of_state(checkout: Checkout, stack: str) -> str | None:
 
 def _configure_git(checkout: Checkout) -> bool:
     """Configure the filters if the checkout is a git repository. Return whether they were missing."""
-    repository = checkout.root / ".git"
-    if not repository.exists() or shutil.which("git") is None:
+    if not (checkout.root / ".git").exists() or shutil.which("git") is None:
         return False
     clean = "sed -e '/^encryptionsalt: /d'"
-    # Without a recorded salt, the file is left unchanged.
-    smudge = f"sh -c 'cat; cat \"$0/$1\" 2>/dev/null || :' {shlex.quote(str(_records(checkout)))} %f"
-    # Read the file instead of running git, because every `make up` gets here. In a worktree, .git is a file.
-    written = _text(repository / "config")
-    if clean in written and str(_records(checkout)) in written:
+    # Worktrees share the configuration, and git starts a filter in its worktree. Without a recorded salt, the file is
+    # left unchanged.
+    key = '$(printf %s "$(pwd -P)" | sha256sum | cut -c1-6)'
+    records = f'"$0"/*-{key}/{_RECORDS}/"$1"'
+    smudge = f"sh -c 'cat; cat {records} 2>/dev/null || :' {shlex.quote(str(checkout.state_dir.parent))} %f"
+    # Read the file instead of running git, because every `make up` gets here.
+    written = _text(_git_folder(checkout) / "config")
+    if all(command.replace("\\", "\\\\").replace('"', '\\"') in written for command in (clean, smudge)):
         return False
     # `git config` reports another user's repository as missing, without the reason.
     git(checkout.root, "rev-parse", "--git-dir")
@@ -81,9 +84,19 @@ def _configure_git(checkout: Checkout) -> bool:
     return True
 
 
+def _git_folder(checkout: Checkout) -> Path:
+    """Return the folder of the repository's configuration. In a worktree and a submodule, .git is a file."""
+    repository = checkout.root / ".git"
+    if repository.is_dir():
+        return repository
+    own = checkout.root / _text(repository).removeprefix("gitdir: ").strip()
+    # Only in a worktree.
+    return own / _text(own / "commondir").strip()
+
+
 def _records(checkout: Checkout) -> Path:
     """Return the folder in which git's filter finds the salts, under the names of the stacks' files."""
-    return checkout.state_dir / "salts"
+    return checkout.state_dir / _RECORDS
 
 
 def _refresh_index(checkout: Checkout, path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.spec.checkout import PROJECT, Checkout
+from infra.spec.checkout import PROJECT, STATE_VARIABLE, Checkout
 from ops.git import NotOwnerError
 from ops.toolchain import encryption_salt, process
 from tests.promises import promise
@@ -27,6 +27,13 @@ pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not 
 def git(checkout: Checkout, *arguments: str) -> str:
     command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
     return subprocess.run(command, cwd=checkout.root, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def checkout(checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    """A checkout whose key is that of its path, because git's filter computes it."""
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
+    return Checkout.here(checkout.root)
 
 
 @pytest.fixture
@@ -76,6 +83,27 @@ def test_checking_out_the_file_restores_its_salt(checkout: Checkout, settings: P
     git(checkout, "checkout", "--", settings.name)
     assert settings.read_text() == SETTINGS + f"encryptionsalt: {SALT}\n"
     assert git(checkout, "status", "--porcelain") == ""
+
+
+@promise("`git status` stays clean after `make up`")
+def test_each_worktree_gets_its_own_salt(
+    checkout: Checkout, settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Worktrees share the configuration of git's filter."""
+    git(checkout, "worktree", "add", "--quiet", str(tmp_path / "second"))
+    second = Checkout.here(tmp_path / "second")
+    salts = {checkout: SALT, second: SALT.replace("6Tl", "7Um")}
+    for each, salt in salts.items():
+        run_pulumi(each, each.root / settings.name, salt)
+        encryption_salt.ensure(each)
+    monkeypatch.setattr(process, "run", lambda *_, **__: pytest.fail("a program was run"))
+    for each, salt in salts.items():
+        file = each.root / settings.name
+        file.unlink()
+        git(each, "checkout", "--", file.name)
+        assert file.read_text() == SETTINGS + f"encryptionsalt: {salt}\n"
+        assert git(each, "status", "--porcelain") == ""
+        encryption_salt.ensure(each)
 
 
 def test_the_salt_is_in_no_commit(checkout: Checkout, settings: Path) -> None:
