@@ -1,7 +1,7 @@
 """Docker's command line, for operations that Pulumi's Docker provider does not have.
 
 Files for containers are copied into a volume as a tar stream. So no host folder must be owned by a container's uid, and
-it works for any user and with a remote engine.
+it works for any user, and if the engine is in a virtual machine.
 """
 
 from __future__ import annotations

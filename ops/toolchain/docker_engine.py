@@ -10,11 +10,14 @@ import os
 import platform
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from infra.docker.engine import SERVER_COMMAND, NotDockerError, parse_server
 from infra.docker_command import docker_config, read_object
@@ -40,6 +43,7 @@ PID_FILES = {
 CERTIFICATE_FILES = ("ca.pem", "cert.pem", "key.pem")
 # The docker command ignores a context's TLS settings for these addresses.
 _WITHOUT_TLS = ("unix:", "npipe:", "fd:", "ssh:")
+_OVER_THE_NETWORK = ("tcp:", "http:", "https:", "ssh:")
 # A dockerd that we start outlives this process. Keep its Popen, because Python warns if it collects a running one.
 _outliving: list[subprocess.Popen[bytes]] = []
 
@@ -162,15 +166,41 @@ def answering() -> Engine | str:
 def find() -> Engine | None:
     """Return the engine that answers, or None if `ensure` may start or install one.
 
-    Raises NoEngineError, also for an engine that Pulumi's provider cannot reach.
+    Raises NoEngineError, also for an engine that Pulumi's provider cannot reach, and for one on another machine.
     """
     selection = selected()
-    selected_endpoint()
+    endpoint = selected_endpoint()
     engine = answering()
     if isinstance(engine, Engine):
+        if selection is not None:
+            _require_this_machine(selection, endpoint.host if endpoint else variable("DOCKER_HOST") or "")
         return engine
     _refuse_what_is_not_ours(selection, engine)
     return None
+
+
+def _require_this_machine(selection: Selection, address: str) -> None:
+    """Raise NoEngineError if an engine's address is another machine's: its ports would be open there, on 127.0.0.1."""
+    host = urlsplit(address).hostname if address.startswith(_OVER_THE_NETWORK) else None
+    if host and not _is_this_machine(host):
+        raise NoEngineError(
+            f"the Docker engine of {selection} is on another machine; groundwork connects to the servers on"
+            f" 127.0.0.1, so that the engine has to be on this machine: run the command there, or {selection.undo}"
+        )
+
+
+def _is_this_machine(host: str) -> bool:
+    """Return whether one of the host's addresses belongs to this machine, which therefore can listen on it."""
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    except OSError:
+        # ssh may have its own name for a host.
+        return False
+    for family, kind, protocol, _, address in found:
+        with suppress(OSError), socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+            return True
+    return False
 
 
 def ensure(checkout: Checkout, progress: Progress) -> tuple[Engine, Tool]:

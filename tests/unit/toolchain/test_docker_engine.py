@@ -17,6 +17,7 @@ from ops.toolchain import debian, docker_engine
 from ops.toolchain.docker_engine import Engine, NoEngineError
 from ops.toolchain.inventory import ToolSource
 from ops.toolchain.progress import Progress
+from tests.cases import in_case
 from tests.promises import promise
 
 Program = Callable[[Path, str], Path]
@@ -226,6 +227,42 @@ def test_an_engine_that_never_answers_times_out(
     silent(path, program)
     dockerd(path, program, "PATH=/usr/bin:/bin exec sleep 5")
     with pytest.raises(NoEngineError, match=r"no engine answers within 1\.0 s"):
+        docker_engine.ensure(checkout, progress)
+
+
+def test_only_an_engine_on_this_machine_is_accepted(
+    checkout: Checkout, progress: Progress, path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ports would be open on the other machine. 192.0.2.1 and .invalid belong to nobody."""
+    answers(path, program)
+    here = (
+        "unix:///run/user/1000/docker.sock",
+        "tcp://127.0.0.1:2375",
+        "tcp://localhost:2375",
+        "ssh://me@localhost",
+    )
+    for host in here:
+        monkeypatch.setenv("DOCKER_HOST", host)
+        with in_case(host):
+            assert docker_engine.ensure(checkout, progress)[1].source is ToolSource.FOUND
+    for host in (
+        "tcp://192.0.2.1:2375",
+        "ssh://me@192.0.2.1",
+        "ssh://far.invalid",
+        "tcp://[2001:db8::1]:2376",
+    ):
+        monkeypatch.setenv("DOCKER_HOST", host)
+        with in_case(host), pytest.raises(NoEngineError, match=r"is on another machine.*unset DOCKER_HOST"):
+            docker_engine.ensure(checkout, progress)
+    monkeypatch.delenv("DOCKER_HOST")
+    folder = path / "docker-config" / "contexts" / "meta" / "0"
+    folder.mkdir(parents=True)
+    described = {"Name": "far", "Endpoints": {"docker": {"Host": "ssh://me@192.0.2.1"}}}
+    (folder / "meta.json").write_text(json.dumps(described))
+    monkeypatch.setenv("DOCKER_CONTEXT", "far")
+    with pytest.raises(
+        NoEngineError, match=r"DOCKER_CONTEXT=far is on another machine.*unset DOCKER_CONTEXT"
+    ):
         docker_engine.ensure(checkout, progress)
 
 
