@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,8 @@ class Checkout:
         return cls(
             root=root,
             key=key,
-            state_dir=state_home / f"{root.name}-{key}",
+            # Pulumi reads the path as a URL, and decodes it more than once.
+            state_dir=state_home / f"{re.sub('[%#?]', '-', root.name)}-{key}",
             cache_dir=cache_home,
         )
 

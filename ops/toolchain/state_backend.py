@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from infra.spec.checkout import Checkout
+from infra.spec.checkout import STATE_VARIABLE, Checkout
 from infra.spec.variables import variable
 from ops.errors import Exit, OpsError
 
@@ -32,6 +32,12 @@ class StateBackend:
                 f"{SECRETS_PROVIDER} must begin with {_PROVIDERS[0]}; set it to a KMS key", Exit.USAGE
             )
         if not url:
+            if unusable := set("%#?") & set(str(checkout.backend_dir)):
+                raise OpsError(
+                    f"the state folder {checkout.state_dir.parent} has {min(unusable)} in its path, which Pulumi cannot"
+                    f" read; set {STATE_VARIABLE} to another folder",
+                    Exit.USAGE,
+                )
             # metadata=skip, because Pulumi does not write the metadata file atomically, and an empty one after a kill
             # makes an intact state unreadable.
             return cls(f"file://{checkout.backend_dir}?metadata=skip", provider, True)

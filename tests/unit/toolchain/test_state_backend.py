@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from infra.spec.checkout import Checkout
+from infra.spec.checkout import STATE_VARIABLE, Checkout
 from infra.spec.variables import EmptyVariable
 from ops.errors import Exit, OpsError
 from ops.toolchain.state_backend import SECRETS_PROVIDER, URL, StateBackend
+from tests.cases import in_case
 
 BUCKET, KEY = "s3://states?region=eu-central-1", "awskms:///alias/states?region=eu-central-1"
 
@@ -26,6 +28,21 @@ def test_the_default_is_a_folder_on_this_machine(checkout: Checkout) -> None:
     assert backend.is_local
     assert backend.url == f"file://{checkout.backend_dir}?metadata=skip"
     assert backend.secrets_provider == ""
+
+
+def test_a_folder_that_pulumi_cannot_read_as_a_url_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkout may have such a name, e.g. that of a branch, because the name of its state folder is changed."""
+    monkeypatch.delenv(URL, raising=False)
+    for name in ("feature%2Flogin", "c#", "what?"):
+        monkeypatch.setenv(STATE_VARIABLE, str(tmp_path))
+        checkout = Checkout.here(tmp_path / name)
+        with in_case(name):
+            assert StateBackend.of(checkout).url == f"file://{checkout.state_dir}/pulumi?metadata=skip"
+            monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / name))
+            with pytest.raises(OpsError, match=f"/{re.escape(name)} has . in its path.*set {STATE_VARIABLE}"):
+                StateBackend.of(Checkout.here(tmp_path))
 
 
 @pytest.mark.parametrize("name", [URL, SECRETS_PROVIDER])
