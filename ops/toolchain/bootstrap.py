@@ -42,7 +42,10 @@ def main(root: str = ROOT, version: tuple[int, ...] = sys.version_info[:3]) -> i
         wanted = fingerprint(root)
         if read(stamp) == wanted:
             return 0
-        with OnlyOne(root) as lock:
+        find_own_modules()
+        from ops.termination import terminable
+
+        with terminable(), OnlyOne(root) as lock:
             if read(stamp) != wanted:
                 make(root, stamp, wanted, lock)
     except Refusal as refusal:
@@ -56,9 +59,12 @@ def main(root: str = ROOT, version: tuple[int, ...] = sys.version_info[:3]) -> i
         cause = f"{error.strerror}; fix the cause and run the same command again"
         print(f"groundwork: cannot access {error.filename}: {cause}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("groundwork: interrupted; run the same command again to resume", file=sys.stderr)
-        return 130
+        find_own_modules()
+        from ops.termination import exit_code
+
+        return exit_code(stop)
     return 0
 
 
@@ -413,7 +419,7 @@ def run_apt(command: list[str], packages: list[str], lock: int, progress: Instal
     wait = apt.LockWait(lambda holder: progress.say(f"waiting for {holder}, which uses apt"))
     while True:
         try:
-            run(command, lock, progress.on_line, apt.ENVIRONMENT)
+            run(command, lock, progress.on_line, apt.ENVIRONMENT, can_stop=False)
             return
         except Failed as failed:
             lines = failed.output.splitlines()
@@ -447,8 +453,14 @@ def run(
     lock: int,
     on_line: Callable[[str], None] = lambda line: None,
     settings: dict[str, str] | None = None,
+    *,
+    can_stop: bool = True,
 ) -> None:
-    """Run a program with the user's pip configuration and proxies. Pass its lines to `on_line`. Raises Failed."""
+    """Run a program with the user's pip configuration and proxies. Pass its lines to `on_line`. Raises Failed.
+
+    Ctrl-C ends the program. With can_stop=False it may finish first: an interrupted apt-get leaves packages half
+    configured.
+    """
     # These would install outside the virtual environment, or change what is installed.
     dropped = [
         *("PIP_" + name.upper() for name in ELSEWHERE),
@@ -473,6 +485,7 @@ def run(
         text=True,
         errors="replace",
         pass_fds=[lock],
+        start_new_session=not can_stop,
     ) as started:
         try:
             for line in started.stdout or ():
@@ -481,8 +494,11 @@ def run(
                 said.append(line)
                 on_line(line)
         except BaseException:
-            # After Ctrl-C too, because nothing reads the output any more.
-            started.kill()
+            # After Ctrl-C too, because nothing shows the output any more.
+            if can_stop:
+                started.kill()
+            else:
+                started.communicate()
             raise
     if started.returncode != 0:
         raise Failed(command, "".join(said))

@@ -44,18 +44,26 @@ class CommandFailed(Exception):
     - `tail`: the last lines of both outputs. The order of a line of stdout and a line of stderr is random, because two
       threads read them.
     - `errors`: the last lines of stderr.
-    - `last_line`: the last line of stderr; without one, the last line of stdout; without both, the message.
+    - `last_line`: the last line of stderr; without one, the last line of stdout; without both, or if the program was
+      stopped, the message.
     """
 
     def __init__(
-        self, command: Sequence[str], reason: str, tail: Sequence[str] = (), errors: Sequence[str] = ()
+        self,
+        command: Sequence[str],
+        reason: str,
+        tail: Sequence[str] = (),
+        errors: Sequence[str] = (),
+        *,
+        was_stopped: bool = False,
     ) -> None:
         what = f"`{' '.join(command[:3])}` {reason}"
         lines = errors or tail
         super().__init__(f"{what}: {lines[-1]}" if lines else what)
         self.tail = tuple(tail)
         self.errors = tuple(errors)
-        self.last_line = lines[-1] if lines else what
+        # The last line of a stopped program is not the reason.
+        self.last_line = lines[-1] if lines and not was_stopped else str(self)
 
 
 def run(
@@ -122,7 +130,8 @@ def run(
             _await_first_line(process, spoke, first_line_seconds)
         code = _await_end(process, timeout_seconds) if can_stop else process.wait(timeout_seconds)
     except subprocess.TimeoutExpired as error:
-        raise CommandFailed(command, f"timed out after {error.timeout:.0f} s", tail, errors) from error
+        reason = f"timed out after {error.timeout:.0f} s"
+        raise CommandFailed(command, reason, tail, errors, was_stopped=True) from error
     finally:
         # After Ctrl-C too, because nothing reads the output any more.
         if process.poll() is None:

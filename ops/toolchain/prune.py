@@ -1,6 +1,7 @@
 """Find and delete what groundwork left on this machine: images, build contexts, versions of the toolchain.
 
 The newest two of each kind are kept, and so is everything that a container, a process or a stack of any checkout uses.
+Stacks whose state is in another state folder are not known.
 Only what the next `up` can recreate is deleted. Data, settings and secrets are in none of these places.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ops.toolchain import apt, bootstrap
+from tests.cases import in_case
 from tests.promises import promise
 
 SCRIPT = Path(bootstrap.__file__)
@@ -30,7 +32,8 @@ def commands(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> list[str]:
     """The commands that would run, in words. A virtual environment is created as a folder."""
     ran: list[str] = []
 
-    def run(command: list[str], *_: object) -> None:
+    def run(command: list[str], *_: object, can_stop: bool = True) -> None:
+        assert can_stop == (command[0] != "apt-get")
         if "venv" in command:
             ran.append("venv")
             (checkout / ".venv").mkdir(exist_ok=True)
@@ -85,8 +88,8 @@ def test_an_interrupted_run_starts_from_the_beginning(
 ) -> None:
     whole = bootstrap.run
 
-    def run(command: list[str], *rest: object) -> None:
-        whole(command, *rest)
+    def run(command: list[str], *rest: object, can_stop: bool = True) -> None:
+        whole(command, *rest, can_stop=can_stop)
         if commands[-1] == cut_off:
             raise KeyboardInterrupt
 
@@ -201,8 +204,8 @@ def test_a_lock_of_apt_is_awaited_for_a_limited_time(
     whole = bootstrap.run
     held = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 123 (apt-get)"
 
-    def run(command: list[str], *rest: object) -> None:
-        whole(command, *rest)
+    def run(command: list[str], *rest: object, can_stop: bool = True) -> None:
+        whole(command, *rest, can_stop=can_stop)
         if "update" in command and len(commands) <= times:
             raise bootstrap.Failed(command, f"Reading package lists...\n{held}\n")
 
@@ -247,8 +250,8 @@ def test_if_uv_fails_pip_installs_everything(
     """uv's partial installation is removed first, because pip could fail on it."""
     whole = bootstrap.run
 
-    def run(command: list[str], *rest: object) -> None:
-        whole(command, *rest)
+    def run(command: list[str], *rest: object, can_stop: bool = True) -> None:
+        whole(command, *rest, can_stop=can_stop)
         if commands[-1] == refused and "lock by pip" not in commands:
             raise bootstrap.Failed(command, "resolving\nerror: no wheel\n")
 
@@ -377,8 +380,8 @@ def test_a_uv_that_pip_did_not_install_is_reported(
 ) -> None:
     whole = bootstrap.run
 
-    def run(command: list[str], *rest: object) -> None:
-        whole(command, *rest)
+    def run(command: list[str], *rest: object, can_stop: bool = True) -> None:
+        whole(command, *rest, can_stop=can_stop)
         (checkout / ".venv" / "bin" / "uv").unlink(missing_ok=True)
 
     monkeypatch.setattr(bootstrap, "run", run)
@@ -434,3 +437,41 @@ def test_the_output_of_an_installer_is_escaped() -> None:
         os.close(lock)
     assert failed.value.output == "a\\u001b[2J\\u202e\n"
     assert seen == [failed.value.output]
+
+
+def test_a_stopped_bootstrap_lets_apt_finish_and_ends_pip(tmp_path: Path) -> None:
+    """An interrupted apt-get leaves packages half configured. Ctrl-C reaches every process of a terminal's group."""
+    program = "echo on; while [ ! -e finish ]; do sleep 0.05; done; touch whole"
+    run = f"""
+import os, signal
+from ops.termination import exit_code, terminable
+from ops.toolchain import bootstrap
+apt = bool(int(os.environ["APT"]))
+try:
+    with terminable():
+        bootstrap.run(["sh", "-c", {program!r}], 1, lambda line: print(line, end="", flush=True), can_stop=not apt)
+except KeyboardInterrupt as stop:
+    os._exit(exit_code(stop))
+"""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        for is_apt in (True, False):
+            folder = tmp_path / f"{number.name}-{is_apt}"
+            folder.mkdir()
+            with (
+                in_case((number.name, is_apt)),
+                subprocess.Popen(
+                    [sys.executable, "-c", run],
+                    cwd=folder,
+                    env=os.environ | {"APT": str(int(is_apt)), "PYTHONPATH": str(bootstrap.ROOT)},
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    start_new_session=True,
+                ) as process,
+            ):
+                assert process.stdout is not None
+                assert process.stdout.readline() == "on\n"
+                os.killpg(process.pid, number)
+                if is_apt:
+                    (folder / "finish").touch()
+                assert process.wait(180) == 128 + number
+                assert (folder / "whole").exists() == is_apt

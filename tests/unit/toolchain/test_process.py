@@ -67,6 +67,8 @@ def test_a_program_with_output_gets_the_whole_time() -> None:
 
 
 def test_a_program_that_exceeds_its_time_limit_is_stopped() -> None:
-    with pytest.raises(CommandFailed):
-        process.run(["sleep", "4711.25"], timeout_seconds=0.3)
+    with pytest.raises(CommandFailed) as failed:
+        process.run(["sh", "-c", "echo pulling; sleep 4711.25"], timeout_seconds=0.3)
+    # Its last line is not the reason.
+    assert failed.value.last_line == "`sh -c echo pulling; sleep 4711.25` timed out after 0 s: pulling"
     assert subprocess.run(["pgrep", "-f", "^sleep 4711.25"], check=False).returncode == 1
