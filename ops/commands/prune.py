@@ -13,8 +13,9 @@ from ops.output import print_json, print_line
 def prune(yes: bool, as_json: bool) -> None:
     """Show unused images and tools; --yes deletes them
 
-    The newest two of each kind are kept, and so is everything that a container, a process or a stack of any checkout
-    uses. Data, backups and secrets are never deleted.
+    The newest two of each kind are kept, and so is everything that a container, a process or a stack of this state
+    folder's checkouts uses. Stacks of other users and state folders are not known: their next `up` creates again what
+    they miss. Data, backups and secrets are never deleted.
     """
     from infra.spec.checkout import Checkout
     from ops.errors import OpsError
