@@ -120,6 +120,12 @@ def _failure(command: str, done: subprocess.CompletedProcess[bytes]) -> DockerEr
         return EngineUnreachable(
             f"cannot reach the Docker engine: {reason}; run `make up`, which starts it or says what to do"
         )
+    if "when user namespaces are enabled" in message:
+        # Image builds and rehearsals need the host's network, for proxies and databases on 127.0.0.1.
+        return DockerError(
+            f"`docker {command}` failed, because the engine remaps users: remove `userns-remap` from its daemon.json and"
+            " restart it, or select another engine"
+        )
     return DockerError(f"`docker {command}` failed: {message}")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.docker.engine import DockerError, EngineUnreachable, inspect
+from infra.docker.engine import DockerError, EngineUnreachable, docker, inspect
 from ops.errors import Exit, exit_code_of
 
 # The words of Docker 20.10, and of newer versions.
@@ -62,6 +62,12 @@ def test_an_engine_that_fails_is_reported_although_it_described_some(says: Path)
     (says / "err").write_text("Error response from daemon: i/o timeout\n")
     with pytest.raises(DockerError, match="i/o timeout"):
         inspect("container", "a", "b")
+
+
+def test_an_engine_that_remaps_users_is_named_as_the_reason(says: Path) -> None:
+    (says / "err").write_text("cannot share the host's network namespace when user namespaces are enabled\n")
+    with pytest.raises(DockerError, match=r"the engine remaps users: remove `userns-remap`"):
+        docker("build", "--network=host", ".")
 
 
 def test_a_missing_docker_command_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
