@@ -41,7 +41,8 @@ def run(folder: Path, *commands: Command) -> list[tuple[int, str, str]]:
     """Run each command, with variables of its own. Return the exit codes and the two outputs."""
     dropped = ("PYTHONPATH", "DATABASE_URL", "REDIS_URL")
     env = {name: value for name, value in os.environ.items() if name not in dropped}
-    env |= {"PYTHONPATH": str(folder), "GROUNDWORK_CACHE": str(folder / "tools")}
+    folders = {"GROUNDWORK_CACHE": str(folder / "tools"), "GROUNDWORK_STATE": str(folder / "state")}
+    env |= {"PYTHONPATH": str(folder), **folders}
     return run_in_turns(*commands, folder=folder, environment=env, prelude=_WITHOUT)
 
 
