@@ -95,6 +95,8 @@ def cli() -> None:
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
 
+# Of a closed pipe, and of a terminal that is gone.
+_NO_READER = {errno.EPIPE, errno.EIO}
 # Of these, a missing module is a bug.
 _PACKAGES = {"ops", "infra", "db", "cache"}
 _ROOT = Path(__file__).parents[1]
@@ -122,7 +124,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except click.Abort as abort:
         # A command whose second call would not resume the first one says what to do instead.
         advice = str(abort) or "run the same command again to resume"
-        print_line(f"groundwork: interrupted; {advice}", err=True)
+        # The terminal may be gone.
+        with suppress(OSError):
+            print_line(f"groundwork: interrupted; {advice}", err=True)
         sys.exit(exit_code(abort))
     except click.ClickException as error:
         error.show()
@@ -144,12 +148,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             sys.exit(Exit.ERROR)
         problem = _problem(error)
-        if problem is None and error.errno != errno.EPIPE:
+        if problem is None and error.errno not in _NO_READER:
             raise
         _give_up_output()
         if problem is not None:
             print_line(f"groundwork: {problem}; fix the cause and run the same command again", err=True)
-        sys.exit(Exit.ERROR)
+        sys.exit(exit_code(error, otherwise=Exit.ERROR))
     except Exception as error:
         code = exit_code_of(error)
         if code is None:

@@ -72,13 +72,13 @@ def supervised(start: Callable[[], subprocess.Popen[bytes]]) -> Iterator[subproc
         raise KeyboardInterrupt if received[0] == signal.SIGINT else Terminated(received[0])
 
 
-def exit_code(stop: BaseException | None) -> int:
-    """Return the exit code for a command that this exception, or one that it replaced, has stopped."""
-    while stop is not None:
-        if isinstance(stop, Terminated):
-            return 128 + stop.number
-        stop = stop.__context__
-    return 128 + signal.SIGINT
+def exit_code(error: BaseException | None, otherwise: int = 128 + signal.SIGINT) -> int:
+    """Return the exit code for the signal that led to an error, or `otherwise` if none did."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
+        error = error.__context__
+    return otherwise
 
 
 @contextmanager

@@ -159,3 +159,19 @@ with terminable():
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "SIGTERM\n"
+
+
+def test_a_command_whose_terminal_is_gone_still_exits_with_the_code_of_its_signal() -> None:
+    code = """
+import os, signal
+import click
+from ops import cli
+command = click.Command("up", callback=lambda: os.kill(os.getpid(), signal.SIGHUP))
+cli.cli.main = lambda **_: command.main(args=[], standalone_mode=False)
+cli.main()
+"""
+    ours, terminal = os.openpty()
+    os.close(ours)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        assert process.wait(180) == 128 + signal.SIGHUP
