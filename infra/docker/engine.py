@@ -123,8 +123,8 @@ def _failure(command: str, done: subprocess.CompletedProcess[bytes]) -> DockerEr
     if "when user namespaces are enabled" in message:
         # Image builds and rehearsals need the host's network, for proxies and databases on 127.0.0.1.
         return DockerError(
-            f"`docker {command}` failed, because the engine remaps users: remove `userns-remap` from its daemon.json and"
-            " restart it, or select another engine"
+            f"`docker {command}` failed, because the engine remaps users: remove `userns-remap` from its daemon.json"
+            " and restart it, or select another engine"
         )
     return DockerError(f"`docker {command}` failed: {message}")
 
