@@ -20,7 +20,7 @@ from infra.spec.checkout import is_checkout
 from ops.commands.lazy_group import LazyGroup
 from ops.errors import Exit, exit_code_of
 from ops.file_errors import describe, named_file
-from ops.output import print_line, print_message, protect_streams
+from ops.output import FULL_DISK, NO_READER, print_line, print_message, protect_streams
 from ops.termination import exit_code, terminable
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -92,11 +92,7 @@ def cli() -> None:
 
 
 # A full or read-only disk is the machine's problem, not a bug in groundwork. An error of the output names no file.
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
-
-
-# Of a closed pipe, and of a terminal that is gone.
-_NO_READER = {errno.EPIPE, errno.EIO}
+_DISK = {*FULL_DISK, errno.EROFS, errno.EACCES}
 # Of these, a missing module is a bug.
 _PACKAGES = {"ops", "infra", "db", "cache"}
 _ROOT = Path(__file__).parents[1]
@@ -148,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             sys.exit(Exit.ERROR)
         problem = _problem(error)
-        if problem is None and error.errno not in _NO_READER:
+        if problem is None and error.errno not in NO_READER:
             raise
         _give_up_output()
         if problem is not None:

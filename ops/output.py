@@ -19,6 +19,7 @@ form. The output of `psql` and `redis-cli` is not escaped, because they replace 
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import re
 import sys
@@ -27,6 +28,9 @@ from typing import IO, Any, TextIO
 
 from ops.printable import escaped
 
+# The errors of an output that cannot be written: its disk is full; its pipe is closed, or its terminal is gone.
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_READER = frozenset({errno.EPIPE, errno.EIO})
 # Bold, underlined, and foreground colours. Not `conceal` or backgrounds, which hide text.
 _COLOURS = re.compile(r"(\x1b\[(?:0|1|4|22|24|39|3[1-7]|9[0-7]|38;5;\d{1,3})?m)")
 _UNFINISHED = re.compile(r"\x1b(?:\[[0-9;]{0,20})?\Z")

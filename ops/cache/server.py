@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,11 +30,12 @@ from infra.spec import redis_acl
 from infra.spec.checkout import is_checkout
 from infra.spec.variables import source_variable
 from ops.errors import Exit, OpsError
+from ops.output import FULL_DISK, NO_READER
 
 # Longer than the timeouts of the data access, because an operator can wait.
 _TIMEOUT_SECONDS = 5.0
-# Of a closed pipe or a full disk that the command writes to. redis-py wraps what the operating system reports of Redis.
-_OF_OUTPUT = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT}
+# Of what the command writes to. redis-py wraps what the operating system reports of Redis.
+_OF_OUTPUT = FULL_DISK | NO_READER
 _USERS = [user.name for user in redis_acl.LOCAL_USERS]
 
 
