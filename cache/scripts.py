@@ -81,13 +81,14 @@ return 1
 """,
 )
 
-# Replace an older entry after a write.
+# Replace an entry that is not newer after a write.
 # Returns 1: the new value is stored | 0: nothing is cached | 2: a newer value is cached.
 # KEYS: value and lease, then those of the other schemas in use, which are deleted.
 # ARGV: the row version written, the value, its lifetime in ms, the epoch.
 # A missing value is not stored: after an eviction a late writer cannot be distinguished from the last one. A cached
 # value is at least as new as the last finished invalidation, so a higher version may replace it. The old value is
-# deleted first, so that a SET that fails for lack of memory leaves no stale value.
+# deleted first, so that a SET that fails for lack of memory leaves no stale value. An entry of the same version is
+# replaced too: it may be of a write that a failover has lost, whose version was then used again.
 REPLACE = LuaScript(
     "replace",
     _ENTRY
@@ -96,7 +97,7 @@ redis.call('UNLINK', unpack(KEYS, 2))
 local value = redis.call('GET', KEYS[1])
 if not value then return 0 end
 local there = current(value, ARGV[4]) and version(value)
-if there and there >= tonumber(ARGV[1]) then return 2 end
+if there and there > tonumber(ARGV[1]) then return 2 end
 redis.call('UNLINK', KEYS[1])
 if not there then return 0 end
 local stored = redis.pcall('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
@@ -108,8 +109,8 @@ return 1
 # Invalidate a value.
 # Returns 1: deleted | 0: nothing was cached | 2: the cached value is the current one and stays.
 # ARGV: the row's current version (-1: delete any value), the epoch.
-# A version is never used twice for an id, so the same version is the same record. A higher one is deleted too: it may
-# be of a deleted row.
+# The same version is the same record, because a failover that may lose writes flushes the cache. A higher version is
+# deleted too: it may be of a deleted row.
 DROP = LuaScript(
     "drop",
     _ENTRY

@@ -144,6 +144,8 @@ def failover(service: str, stack: str, to: str | None, yes: bool, confirm: str |
     Postgres: a synchronous replica is promoted automatically. Use this if only the other replica is left. It may lack
     the last acknowledged writes, which are then lost. Redis: a replica is promoted automatically while two Sentinels
     run. Use this if only one Sentinel is left.
+
+    If writes may be lost, the command also flushes the cache, which may contain them.
     """
     from infra.spec.checkout import Checkout
     from ops.consent import require_consent
@@ -186,12 +188,16 @@ def failover(service: str, stack: str, to: str | None, yes: bool, confirm: str |
             )
         began = time.monotonic()
         with _moving(stack):
+            # Before the promotion, so that nothing can be read from the cache that the new primary does not have.
+            flush = _flush_cache(stack) if may_lose else None
             target.fail_over(new)
     seconds = round(time.monotonic() - began, 1)
     if as_json:
-        print_json({"to": new.name, "mayLoseWrites": may_lose, "seconds": seconds})
+        print_json({"to": new.name, "mayLoseWrites": may_lose, "flush": flush, "seconds": seconds})
         return
     print_line(f"{new.name} is the primary now ({seconds} s); {loss}")
+    if may_lose:
+        print_line(f"lost writes may still be cached; run `{flush}`" if flush else "the cache was flushed")
     print_line(f"writes wait until a replica streams; `groundwork up --stack {stack}` starts stopped servers")
 
 
@@ -239,6 +245,25 @@ def _changing(checkout: Checkout, stack: str, command: str) -> Iterator[None]:
     with changing(checkout, stack, command):
         refuse_during_restore(checkout, stack)
         yield
+
+
+def _flush_cache(stack: str) -> str | None:
+    """Flush the stack's cache. If that fails, say why, and return the command that flushes it later."""
+    from cache.errors import CacheSettingError
+    from cache.settings import CacheSettings
+    from cache.url_source import UrlSource
+    from infra.spec.errors import InfraError
+    from ops.backup.post_restore import invalidate_namespaces
+    from ops.errors import OpsError
+    from ops.stack.connections import environment_of
+
+    try:
+        url = UrlSource("REDIS_URL", OpsError, environment_of("ops", stack)["REDIS_URL"])
+        invalidate_namespaces(CacheSettings(url, near_entries=0))
+    except (OpsError, InfraError, CacheSettingError) as error:
+        print_line(f"cannot flush the cache: {error}", err=True)
+        return f"groundwork cache flush --all --stack {stack}"
+    return None
 
 
 @contextmanager

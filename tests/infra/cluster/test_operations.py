@@ -59,7 +59,7 @@ def test_the_last_server_becomes_the_primary_and_up_repairs_the_others(cluster: 
     docker("rm", "--force", cluster.container("etcd-3"))
     docker("volume", "rm", cluster.container("etcd-3-data"))
     done = json.loads(cluster.checkout.succeed("cluster", "failover", "--yes", "--json"))
-    assert (done["to"], done["mayLoseWrites"]) == (last, True)
+    assert (done["to"], done["mayLoseWrites"], done["flush"]) == (last, True, None)
     cluster.checkout.succeed("up")
     cluster.wait_until_whole()
     assert cluster.primary() == cluster.container(last)

@@ -132,7 +132,7 @@ def test_an_absence_is_cached_and_the_insert_ends_it(data: Any) -> None:
     assert data.users.find(next_id) == added
 
 
-@promise("a write replaces a cached value only by a higher row_version")
+@promise("a write never replaces a cached value of a higher row_version")
 def test_a_late_writer_does_not_bring_an_older_version_back(data: Any) -> None:
     first = data.users.get(data.users.add(ADA).id)
     second = data.users.update(replace(first, username="second"))

@@ -130,6 +130,7 @@ def test_an_interrupted_move_does_not_advise_to_repeat_it(
     )
     monkeypatch.setattr("ops.stack.cluster.Cluster.of", answers(target))
     monkeypatch.setattr("ops.stack.redis_cluster.RedisCluster.of", answers(target))
+    monkeypatch.setattr("ops.commands.cluster._flush_cache", answers(None))
     with pytest.raises(SystemExit) as over:
         main(command.split())
     assert over.value.code == 130

@@ -7,15 +7,17 @@ from collections.abc import Callable
 import pytest
 from click.testing import CliRunner, Result
 
+from cache.settings import CacheSettings
 from infra.docker.engine import DockerError
 from infra.spec.checkout import Checkout
 from ops import cli
 from ops.errors import Exit, OpsError
 from ops.stack import cluster
 from ops.stack.cluster import Cluster
+from tests.promises import promise
 from tests.unit.commands.test_foreign_text import UNLOCKED, answers
 from tests.unit.stack import test_cluster
-from tests.unit.stack.test_cluster import CONTAINERS, Patroni
+from tests.unit.stack.test_cluster import CONTAINERS, MEMBERS, Patroni
 
 patroni, stack = test_cluster.patroni, test_cluster.stack
 
@@ -151,6 +153,52 @@ def test_a_failover_looks_again_after_the_question(
     assert result.exception.exit_code == code
     assert reason in str(result.exception)
     assert patroni.primary == "postgres"
+
+
+@promise("a failover that may lose writes flushes the cache, which may contain them")
+@pytest.mark.parametrize(
+    ("killed", "refusal", "flushed_at", "said"),
+    [
+        (["postgres", "postgres-2"], None, ["postgres"], "the cache was flushed"),
+        (
+            ["postgres", "postgres-2"],
+            OpsError("cannot reach Redis at localhost:1: refused", Exit.UNREACHABLE),
+            ["postgres"],
+            "may still be cached; run `groundwork cache flush --all --stack dev`",
+        ),
+        (["postgres"], None, [], "no acknowledged write is lost"),
+    ],
+    ids=["the third server", "Redis does not answer", "the synchronous replica"],
+)
+def test_a_failover_that_may_lose_writes_flushes_the_cache(
+    command: Callable[..., Result],
+    patroni: Patroni,
+    monkeypatch: pytest.MonkeyPatch,
+    killed: list[str],
+    refusal: OpsError | None,
+    flushed_at: list[str],
+    said: str,
+) -> None:
+    primaries: list[str] = []
+
+    def flush(settings: CacheSettings) -> None:
+        assert settings.url.read() == "redis://ops@localhost:1/0"
+        primaries.append(patroni.primary)
+        if refusal is not None:
+            raise refusal
+
+    urls = answers({"REDIS_URL": "redis://ops@localhost:1/0"})
+    monkeypatch.setattr("ops.stack.connections.environment_of", urls)
+    monkeypatch.setattr("ops.backup.post_restore.invalidate_namespaces", flush)
+    _kill(patroni, *killed)
+
+    result = command("failover", lambda: None)
+
+    # Before the promotion, and the failed flush does not prevent it.
+    assert primaries == flushed_at
+    assert patroni.primary == MEMBERS[len(killed)]
+    assert said in result.output
+    assert (str(refusal) in result.output) is (refusal is not None)
 
 
 def test_a_failover_of_redis_looks_again_after_the_question(
