@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import IntEnum
 from time import monotonic, perf_counter
 
@@ -33,14 +36,19 @@ POLL_SECONDS = (0.004, 0.012)
 # More keys would not fit into the client's time limit.
 KEYS_PER_TRIP = 200
 
+# How long the cache updates after one write, or after one COMMIT, may take together, and at least, even if the caller's
+# deadline has passed. The rest is delivered in the background, and the process bypasses Redis until then.
+UPDATE_SECONDS = 2.0
+LEAST_UPDATE_SECONDS = 0.1
+
 # Additional time for each round trip after the first, as a share of a call's time limit.
 _FURTHER_BATCH = 0.25
 
 
 class Budget:
-    """The time that a read may still spend in Redis, in seconds.
+    """The time that a read, or the updates after a write, may still spend in Redis, in seconds.
 
-    Without it, a slow server would take the whole time limit in each step of the read. If the caller's own deadline
+    Without it, a slow server would take the whole time limit in each step. If the caller's own deadline
     `ends_at` (a monotonic value) is near, the read may spend half of the time until then, so that the database can
     still answer.
     """
@@ -63,3 +71,29 @@ class Budget:
 def half_until(ends_at: float, seconds: float) -> float:
     """Return `seconds`, or half of the time until `ends_at` (a monotonic value) if that is less; at least 0."""
     return max(0.0, min(seconds, (ends_at - monotonic()) / 2))
+
+
+_of_updates: ContextVar[Budget | None] = ContextVar("groundwork_cache_updates", default=None)
+
+# Return the budget of the `update_budget` block that this task or thread is in, or None.
+budget_of_updates = _of_updates.get
+
+
+@contextmanager
+def update_budget(ends_at: float | None) -> Iterator[None]:
+    """Let all calls to Redis in the block share UPDATE_SECONDS, except those that have a budget of their own.
+
+    `ends_at` is the caller's own deadline (a monotonic value), if it has one: then they may share less.
+    """
+    seconds = UPDATE_SECONDS
+    if ends_at is not None:
+        seconds = max(LEAST_UPDATE_SECONDS, min(seconds, ends_at - monotonic()))
+    # Reset it twice, because a signal handler may raise inside the first `finally`.
+    try:
+        try:
+            _of_updates.set(Budget(seconds))
+            yield
+        finally:
+            _of_updates.set(None)
+    finally:
+        _of_updates.set(None)

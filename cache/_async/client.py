@@ -34,7 +34,7 @@ from cache.synchronization import (
     AsyncRepeating,
     async_time_limit,
 )
-from cache.timing import Budget
+from cache.timing import Budget, budget_of_updates
 from cache.tracking import Tracking
 
 _T = TypeVar("_T")
@@ -234,9 +234,11 @@ class AsyncClient:
             await self._start()
         self._check_breaker(past_breaker)
         seconds = self._timeout_seconds
+        if budget is None:
+            budget = budget_of_updates()
         if budget is not None:
             if budget.left <= 0:
-                raise CacheUnavailable("this read has used up its time for Redis")
+                raise CacheUnavailable("this call has used up its time for Redis")
             seconds = min(seconds, budget.left)
         started = queued = perf_counter()
         held: list[object] = []

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.rows import BaseRowFactory, class_row
 
+from cache.timing import update_budget
 from db._async.driver_pool import Lease
 from db._async.lending import AsyncLender
 from db._async.replicas import AsyncReplicas
@@ -19,7 +20,7 @@ from db._async.transaction import (
     current_transaction,
     innermost_block,
 )
-from db.deadline import Deadline, chosen_deadline, nearer, next_deadline
+from db.deadline import Deadline, chosen_deadline, end_of_block, nearer, next_deadline
 from db.errors import DbError
 from db.isolation import DEFAULT, Isolation
 from db.named_query import NamedQuery, queries
@@ -220,15 +221,19 @@ class AsyncPool(AsyncLender):
         own = deadline or self.deadline()
         own.require("begin_transaction")
         replicas = None if isolation.read_only else self.replicas
-        with nullcontext() if replicas is None else self._writing(replicas):
-            async with self._leased(own) as lease:
-                transaction = AsyncTransaction(
-                    self, lease, self.settings.deadline_seconds, deadline, isolation
-                )
-                async with transaction.run():
-                    yield
-        for effect, _ in transaction.block.effects:
-            await effect()
+        with ExitStack() as updating:
+            with nullcontext() if replicas is None else self._writing(replicas):
+                async with self._leased(own) as lease:
+                    transaction = AsyncTransaction(
+                        self, lease, self.settings.deadline_seconds, deadline, isolation
+                    )
+                    async with transaction.run():
+                        yield
+                        # Not earlier, because tasks that are started in the block must not get this budget.
+                        ends_at = end_of_block() if deadline is None else deadline.ends_at
+                        updating.enter_context(update_budget(ends_at))
+            for effect, _ in transaction.block.effects:
+                await effect()
 
     def in_transaction(self) -> bool:
         """Return whether this task is inside a transaction() of this pool."""
@@ -241,7 +246,8 @@ class AsyncPool(AsyncLender):
         """
         block = current_block(self)
         if block is None:
-            await effect()
+            with update_budget(end_of_block()):
+                await effect()
         else:
             block.effects.append((effect, invalidate))
 

@@ -219,7 +219,7 @@ class AsyncRecordRepository(Generic[R, N]):
         try:
             deleted = await self._pool.fetch_all(self._queries[query], parameters, scalar_row)
         except OutcomeUnknown:
-            await invalidate()
+            await self._pool.after_commit(invalidate, invalidate)
             raise
         await self._pool.after_commit(invalidate, invalidate)
         return len(deleted)

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.rows import BaseRowFactory, class_row
 
+from cache.timing import update_budget
 from db._sync.driver_pool import Lease
 from db._sync.lending import Lender
 from db._sync.replicas import Replicas
@@ -20,7 +21,7 @@ from db._sync.transaction import (
     current_transaction,
     innermost_block,
 )
-from db.deadline import Deadline, chosen_deadline, nearer, next_deadline
+from db.deadline import Deadline, chosen_deadline, end_of_block, nearer, next_deadline
 from db.errors import DbError
 from db.isolation import DEFAULT, Isolation
 from db.named_query import NamedQuery, queries
@@ -221,13 +222,19 @@ class Pool(Lender):
         own = deadline or self.deadline()
         own.require("begin_transaction")
         replicas = None if isolation.read_only else self.replicas
-        with nullcontext() if replicas is None else self._writing(replicas):
-            with self._leased(own) as lease:
-                transaction = Transaction(self, lease, self.settings.deadline_seconds, deadline, isolation)
-                with transaction.run():
-                    yield
-        for effect, _ in transaction.block.effects:
-            effect()
+        with ExitStack() as updating:
+            with nullcontext() if replicas is None else self._writing(replicas):
+                with self._leased(own) as lease:
+                    transaction = Transaction(
+                        self, lease, self.settings.deadline_seconds, deadline, isolation
+                    )
+                    with transaction.run():
+                        yield
+                        # Not earlier, because tasks that are started in the block must not get this budget.
+                        ends_at = end_of_block() if deadline is None else deadline.ends_at
+                        updating.enter_context(update_budget(ends_at))
+            for effect, _ in transaction.block.effects:
+                effect()
 
     def in_transaction(self) -> bool:
         """Return whether this task is inside a transaction() of this pool."""
@@ -240,7 +247,8 @@ class Pool(Lender):
         """
         block = current_block(self)
         if block is None:
-            effect()
+            with update_budget(end_of_block()):
+                effect()
         else:
             block.effects.append((effect, invalidate))
 

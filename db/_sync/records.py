@@ -216,7 +216,7 @@ class RecordRepository(Generic[R, N]):
         try:
             deleted = self._pool.fetch_all(self._queries[query], parameters, scalar_row)
         except OutcomeUnknown:
-            invalidate()
+            self._pool.after_commit(invalidate, invalidate)
             raise
         self._pool.after_commit(invalidate, invalidate)
         return len(deleted)

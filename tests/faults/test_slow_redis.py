@@ -13,11 +13,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from cache.errors import CacheUnavailable
+from db import DataAccess
 from db.models import NewUser
+from tests.cases import in_case
 from tests.conftest import Database
-from tests.containers import Server
+from tests.containers import Server, wait_until
 from tests.faults.slow_proxy import SlowProxy, slow_proxy
 from tests.integration.data_access import cache_settings, data_access, database_settings
+from tests.integration.redis_calls import redis_calls
 from tests.promises import promise
 
 # Twenty times the default, so that a busy machine does not matter. The handshake alone is in time: it takes one or two
@@ -120,6 +123,58 @@ def test_each_step_of_the_plain_client_takes_the_whole_limit(redis_server: Serve
                     client.set(key, "value", px=1000)
 
             assert _seconds(read) > 2 * TIMEOUT_SECONDS
+
+
+@promise("all cache updates of a write, or of a COMMIT, share one budget of 2 s")
+def test_the_updates_after_a_write_share_their_time(
+    database: Database,
+    redis_server: Server,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each answer is in time, so the breaker stays closed. Without a shared budget, each write makes 60 calls."""
+    # A batch for each record, as a delete of very many records has.
+    monkeypatch.setattr("cache._sync.invalidator.KEYS_PER_TRIP", 1)
+    monkeypatch.setattr("cache._sync.feeds.KEYS_PER_TRIP", 1)
+
+    with slow_proxy(redis_server.port) as proxy:
+        url = _through(proxy, redis_server)
+        cache = cache_settings(url, namespace, near_entries=0, timeout_seconds=TIMEOUT_SECONDS)
+        with DataAccess(database_settings(database.url("app")), cache) as data:
+            users = [data.users.add(NewUser(github_id=n, username="before")) for n in range(1, 61)]
+
+            def change_all(name: str) -> None:
+                for user in users:
+                    data.users.patch(user.id, username=name)
+
+            def in_transaction() -> None:
+                with data.transaction():
+                    change_all("in a transaction")
+
+            def in_transaction_with_deadline() -> None:
+                with data.deadline(30.0), data.transaction():
+                    change_all("with a deadline")
+
+            ids = [user.id for user in users]
+            cases: list[tuple[Callable[[], object], str | None]] = [
+                (in_transaction, "in a transaction"),
+                (in_transaction_with_deadline, "with a deadline"),
+                (lambda: data.users.delete_many(ids), None),
+            ]
+            for write, name in cases:
+                wait_until(lambda: not data.cache.breaker.is_open, 60)
+                data.users.get_many(ids)
+                proxy.delay_seconds = 0.25
+                _, before = redis_calls()
+                write()
+                with in_case(write, name):
+                    # At most 8 before the 2 s have passed, and one of the probe a second.
+                    assert redis_calls()[1] - before < 20
+                    # The rest is owed, so Redis is bypassed.
+                    assert [user and user.username for user in data.users.get_many(ids)] == [name] * 60
+                proxy.delay_seconds = 0.0
+                wait_until(lambda: not data.cache.breaker.is_open, 60)
+                assert [user and user.username for user in data.users.get_many(ids)] == [name] * 60
 
 
 def _through(proxy: SlowProxy, server: Server) -> str:
