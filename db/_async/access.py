@@ -49,6 +49,8 @@ class AsyncDataAccess:
         self.organizations = AsyncOrganizationRepository(self.pool, self.cache, cache.namespace)
         self.repositories = AsyncRepositoryRepository(self.pool, self.cache, cache.namespace)
         self.activities = AsyncActivityRepository(self.pool, self.cache, cache.namespace)
+        self.users.feeds = self.activities.user_feeds
+        self.repositories.feeds = self.activities.repository_feeds
         caches: dict[str, AsyncDroppable] = {
             **{entity.name: getattr(self, entity.plural).cached for entity in ENTITIES},
             self.activities.USER_FEED: self.activities.user_feeds,

@@ -12,6 +12,7 @@ from psycopg.rows import args_row, scalar_row
 from psycopg.types.json import Jsonb
 
 from cache._async.client import AsyncClient
+from cache._async.feeds import AsyncFeedCache
 from cache._async.read_through import AsyncReadThrough
 from cache.codec import Codec
 from cache.keys import EntityKeys
@@ -64,6 +65,8 @@ class AsyncRecordRepository(Generic[R, N]):
             DbError,
         )
         self._peek = self.cached.peek
+        # The feeds that these records own, if there are any. A delete changes them too.
+        self.feeds: AsyncFeedCache[Any] | None = None
 
     async def get(self, record_id: int) -> R:
         """Return the record with this id. Raises NotFound."""
@@ -215,7 +218,7 @@ class AsyncRecordRepository(Generic[R, N]):
 
     async def _delete(self, query: str, parameters: dict[str, Any], record_ids: Sequence[int]) -> int:
         """Execute a query that deletes these records, invalidate them, and return how many there were."""
-        invalidate = partial(self.cached.drop, [(record_id, None) for record_id in record_ids])
+        invalidate = partial(self._invalidate_deleted, record_ids)
         try:
             deleted = await self._pool.fetch_all(self._queries[query], parameters, scalar_row)
         except OutcomeUnknown:
@@ -223,6 +226,11 @@ class AsyncRecordRepository(Generic[R, N]):
             raise
         await self._pool.after_commit(invalidate, invalidate)
         return len(deleted)
+
+    async def _invalidate_deleted(self, record_ids: Sequence[int]) -> None:
+        await self.cached.drop([(record_id, None) for record_id in record_ids])
+        if self.feeds is not None:
+            await self.feeds.drop([(record_id, None) for record_id in record_ids])
 
     async def _fetch(
         self, query: str, parameters: dict[str, Any], deadline: Deadline | None = None

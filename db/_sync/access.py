@@ -50,6 +50,8 @@ class DataAccess:
         self.organizations = OrganizationRepository(self.pool, self.cache, cache.namespace)
         self.repositories = RepositoryRepository(self.pool, self.cache, cache.namespace)
         self.activities = ActivityRepository(self.pool, self.cache, cache.namespace)
+        self.users.feeds = self.activities.user_feeds
+        self.repositories.feeds = self.activities.repository_feeds
         caches: dict[str, Droppable] = {
             **{entity.name: getattr(self, entity.plural).cached for entity in ENTITIES},
             self.activities.USER_FEED: self.activities.user_feeds,

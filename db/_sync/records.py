@@ -13,6 +13,7 @@ from psycopg.rows import args_row, scalar_row
 from psycopg.types.json import Jsonb
 
 from cache._sync.client import Client
+from cache._sync.feeds import FeedCache
 from cache._sync.read_through import ReadThrough
 from cache.codec import Codec
 from cache.keys import EntityKeys
@@ -65,6 +66,8 @@ class RecordRepository(Generic[R, N]):
             DbError,
         )
         self._peek = self.cached.peek
+        # The feeds that these records own, if there are any. A delete changes them too.
+        self.feeds: FeedCache[Any] | None = None
 
     def get(self, record_id: int) -> R:
         """Return the record with this id. Raises NotFound."""
@@ -212,7 +215,7 @@ class RecordRepository(Generic[R, N]):
 
     def _delete(self, query: str, parameters: dict[str, Any], record_ids: Sequence[int]) -> int:
         """Execute a query that deletes these records, invalidate them, and return how many there were."""
-        invalidate = partial(self.cached.drop, [(record_id, None) for record_id in record_ids])
+        invalidate = partial(self._invalidate_deleted, record_ids)
         try:
             deleted = self._pool.fetch_all(self._queries[query], parameters, scalar_row)
         except OutcomeUnknown:
@@ -220,6 +223,11 @@ class RecordRepository(Generic[R, N]):
             raise
         self._pool.after_commit(invalidate, invalidate)
         return len(deleted)
+
+    def _invalidate_deleted(self, record_ids: Sequence[int]) -> None:
+        self.cached.drop([(record_id, None) for record_id in record_ids])
+        if self.feeds is not None:
+            self.feeds.drop([(record_id, None) for record_id in record_ids])
 
     def _fetch(self, query: str, parameters: dict[str, Any], deadline: Deadline | None = None) -> R | None:
         return self._pool.fetch_one(self._queries[query], parameters, self._row, deadline)

@@ -156,6 +156,23 @@ def test_update_delete_and_bulk_loads_invalidate_feeds_too(data: Any, user_id: i
     assert _events(data.activities.feed(user_id)) == [6]
 
 
+def test_a_delete_invalidates_the_feeds_of_what_it_deletes(data: Any) -> None:
+    author = data.users.add(NewUser(github_id=100, username="grace")).id
+    users = [data.users.add(NewUser(github_id=n, username="ada")).id for n in (1, 2, 3)]
+    repositories = [data.repositories.add(NewRepository(github_id=n, name="o/r")).id for n in (1, 2, 3)]
+    for n, (user, repository) in enumerate(zip(users, repositories, strict=True), start=1):
+        data.activities.add(_made(user, n))
+        data.activities.add(_made(author, 10 + n, repository))
+    for owners, feed, ids in (
+        (data.users, data.activities.feed, users),
+        (data.repositories, data.activities.repository_feed, repositories),
+    ):
+        assert [len(feed(each).items) for each in ids] == [1, 1, 1]
+        owners.delete(ids[0])
+        owners.delete_many(ids[1:])
+        assert [feed(each).items for each in ids] == [[], [], []]
+
+
 def test_an_owner_of_an_int_subclass_has_the_feed_of_its_number(
     data: Any, user_id: int, repo_id: int
 ) -> None:
