@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from warnings import warn
 
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from cache._async.connections import SEARCH_SECONDS, AsyncConnections
+from cache._async.connections import SEARCH_SECONDS, AsyncConnections, is_wrong_type
 from cache.breaker import Breaker
 from cache.epoch import RELIANCE_SECONDS, Epoch
 from cache.errors import CacheSettingError, CacheUnavailable
@@ -138,7 +138,8 @@ class AsyncClient:
     async def get(self, key: str, budget: Budget | None = None) -> bytes | None:
         if self.epoch.is_overdue:
             await self._know_epoch(budget)
-        value: bytes | None = await self._call("get", partial(self._connections.ask, "GET", key), budget)
+        ask = partial(self._connections.ask, "GET", key)
+        value: bytes | None = await self._call("get", partial(self._ask_for_strings, [key], ask), budget)
         return value
 
     async def get_many(self, keys: Sequence[str], budget: Budget | None = None) -> list[bytes | None]:
@@ -178,7 +179,21 @@ class AsyncClient:
             except NoScriptError:
                 return (await self._connections.ask_many([("SCRIPT", "LOAD", script.source), *commands]))[1:]
 
-        return await self._call(script.name, attempt, budget)
+        every_key = [key for keys, _ in calls for key in keys]
+        return await self._call(script.name, partial(self._ask_for_strings, every_key, attempt), budget)
+
+    async def _ask_for_strings(self, keys: Sequence[str], ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask Redis. If one of the keys contains another type than a string, delete all of them and ask again.
+
+        Only another program can have written it. Deleting keys of the cache is an invalidation, which is always safe.
+        """
+        try:
+            return await ask()
+        except ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+        await self._connections.ask("UNLINK", *keys)
+        return await ask()
 
     async def flush(self) -> None:
         """Flush a namespace of any size in one step, by starting a new epoch.

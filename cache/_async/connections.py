@@ -188,11 +188,19 @@ class AsyncConnections:
             ("GET", self._nonce_key),
         ]
         information, fence, stored, nonce = await _exchange_many(connection, commands)
+        if isinstance(nonce, ResponseError) and is_wrong_type(nonce):
+            again = [("UNLINK", self._nonce_key), *commands]
+            _, information, fence, stored, nonce = await _exchange_many(connection, again)
         for answer in (information, fence, stored, nonce):
             # If Redis has no memory left for a new nonce, an existing one is still valid.
             if isinstance(answer, ResponseError) and not isinstance(answer, OutOfMemoryError):
                 raise type(answer)(str(answer))
         return information, nonce
+
+
+def is_wrong_type(error: ResponseError) -> bool:
+    """Return whether a command or script failed because a key contains another type than a string."""
+    return "WRONGTYPE" in str(error)
 
 
 def _maker(url: str, settings: CacheSettings) -> Callable[..., Any]:

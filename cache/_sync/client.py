@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from warnings import warn
 
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from cache._sync.connections import SEARCH_SECONDS, Connections
+from cache._sync.connections import SEARCH_SECONDS, Connections, is_wrong_type
 from cache.breaker import Breaker
 from cache.epoch import RELIANCE_SECONDS, Epoch
 from cache.errors import CacheSettingError, CacheUnavailable
@@ -138,7 +138,8 @@ class Client:
     def get(self, key: str, budget: Budget | None = None) -> bytes | None:
         if self.epoch.is_overdue:
             self._know_epoch(budget)
-        value: bytes | None = self._call("get", partial(self._connections.ask, "GET", key), budget)
+        ask = partial(self._connections.ask, "GET", key)
+        value: bytes | None = self._call("get", partial(self._ask_for_strings, [key], ask), budget)
         return value
 
     def get_many(self, keys: Sequence[str], budget: Budget | None = None) -> list[bytes | None]:
@@ -176,7 +177,21 @@ class Client:
             except NoScriptError:
                 return (self._connections.ask_many([("SCRIPT", "LOAD", script.source), *commands]))[1:]
 
-        return self._call(script.name, attempt, budget)
+        every_key = [key for keys, _ in calls for key in keys]
+        return self._call(script.name, partial(self._ask_for_strings, every_key, attempt), budget)
+
+    def _ask_for_strings(self, keys: Sequence[str], ask: Callable[[], _T]) -> _T:
+        """Ask Redis. If one of the keys contains another type than a string, delete all of them and ask again.
+
+        Only another program can have written it. Deleting keys of the cache is an invalidation, which is always safe.
+        """
+        try:
+            return ask()
+        except ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+        self._connections.ask("UNLINK", *keys)
+        return ask()
 
     def flush(self) -> None:
         """Flush a namespace of any size in one step, by starting a new epoch.

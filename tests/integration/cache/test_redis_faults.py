@@ -13,8 +13,10 @@ import redis
 from msgspec.structs import replace
 
 from cache.breaker import Breaker
-from db.models import NewUser
+from cache.keys import EntityKeys, FeedKeys, epoch_nonce
+from db.models import ACTIVITY_SCHEMA, USER_SCHEMA, NewUser
 from tests import containers
+from tests.cases import in_case
 from tests.conftest import Database
 from tests.containers import QUIET, Server, frozen, wait_until
 from tests.integration.data_access import SHIPPED_TIMEOUT, cache_settings, data_access, database_settings
@@ -33,7 +35,9 @@ ILL_SECONDS = 3.2
 @pytest.fixture(scope="module")
 def sick_redis(docker_engine: None) -> Iterator[Server]:
     """A Redis for this module only, because the tests break it. It rejects writes when it is full."""
-    with containers.redis_server(maxmemory=8 * 1024**2, eviction_policy="noeviction") as server:
+    with containers.redis_server(
+        maxmemory=8 * 1024**2, eviction_policy="noeviction", administrator=True
+    ) as server:
         yield server
 
 
@@ -220,6 +224,54 @@ def test_a_restart_is_survived(open_over_sick: Any, sick_redis: Server) -> None:
         for _ in range(3):
             assert data.users.get(user.id) == user
         wait_until(lambda: not data.cache.breaker.is_open, RECOVERY_SECONDS)
+
+
+@promise("a key of another type costs one call, and Redis is still used")
+def test_keys_of_another_type_are_deleted_and_the_breaker_stays_closed(
+    open_over_sick: Any, sick_redis: Server, namespace: str
+) -> None:
+    record, pages = (
+        EntityKeys(namespace, "user", USER_SCHEMA),
+        FeedKeys(namespace, "user_feed", ACTIVITY_SCHEMA),
+    )
+    with (
+        open_over_sick(near_entries=0, timeout_seconds=2.0) as data,
+        redis.Redis.from_url(sick_redis.redis_url("administrator"), **QUIET) as foreign,
+    ):
+        user = data.users.add(NewUser(github_id=7, username="before"))
+        page = data.activities.feed(user.id)
+        calls: list[tuple[Any, Callable[[], Any], Any]] = [
+            (record.value, lambda: data.users.get(user.id), user),
+            (record.value, lambda: data.users.get_many([user.id]), [user]),
+            (record.lease, lambda: data.users.get(user.id), user),
+            (record.value, lambda: data.users.cached.replace(user.id, user), None),
+            (record.value, lambda: data.users.cached.drop([(user.id, None)]), True),
+            (pages.generation, lambda: data.activities.feed(user.id), page),
+            (lambda _: epoch_nonce(namespace), lambda: data.cache.invalidate_entity("user"), None),
+        ]
+        for number, (key_of, call, expected) in enumerate(calls):
+            key = key_of(user.id)
+            foreign.unlink(record.value(user.id))
+            foreign.unlink(key)
+            foreign.lpush(key, "x")
+            with in_case(number, key):
+                assert call() == expected
+                assert foreign.type(key) != b"list"
+                assert not data.cache.breaker.is_open
+        # It is stored again.
+        assert data.users.get(user.id) == user
+        assert foreign.type(record.value(user.id)) == b"string"
+
+
+def test_a_nonce_of_another_type_is_replaced_on_a_new_connection(
+    open_over_sick: Any, sick_redis: Server, namespace: str
+) -> None:
+    with redis.Redis.from_url(sick_redis.redis_url("administrator"), **QUIET) as foreign:
+        foreign.lpush(epoch_nonce(namespace), "x")
+        with open_over_sick(near_entries=0, timeout_seconds=2.0) as data:
+            data.cache.ping()
+            assert not data.cache.breaker.is_open
+        assert foreign.type(epoch_nonce(namespace)) == b"string"
 
 
 def _ping(client: Any) -> None:
