@@ -12,12 +12,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import getclosurevars
 from threading import Lock, get_ident
 from time import monotonic, sleep
 from typing import Any, Protocol, TypeVar
 from weakref import ref
 
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, values
 from prometheus_client.metrics import MetricWrapperBase
 
 _R = TypeVar("_R")
@@ -70,11 +71,13 @@ def _free_metrics() -> None:
     locked: list[Any] = [REGISTRY]
     while pending:
         metric = pending.pop()
-        values = [getattr(metric, name, None) for name in ("_value", "_sum", "_count")]
-        locked += [metric, *values, *getattr(metric, "_buckets", ())]
+        numbers = [getattr(metric, name, None) for name in ("_value", "_sum", "_count")]
+        locked += [metric, *numbers, *getattr(metric, "_buckets", ())]
         pending += getattr(metric, "_metrics", {}).values()
-    for each in locked:
-        lock = getattr(each, "_lock", None)
+    locks = [getattr(each, "_lock", None) for each in locked]
+    # With PROMETHEUS_MULTIPROC_DIR, the numbers of all metrics share one lock, which only their methods refer to.
+    locks.append(getclosurevars(values.ValueClass.inc).nonlocals.get("lock"))
+    for lock in locks:
         if lock is not None:
             lock._at_fork_reinit()
 
