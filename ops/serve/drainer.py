@@ -14,7 +14,9 @@ from prometheus_client import Counter, Gauge, Histogram
 from cache.errors import CacheError
 from cache.synchronization import AsyncRepeating
 from db import AsyncDataAccess
+from db._async.connection import AsyncBoundedConnection
 from db.errors import DbError
+from db.hosts import Hosts
 from db.migrator.ledger import SCHEMA_CHANGED_CHANNEL
 
 _logger = logging.getLogger("groundwork.serve.outbox")
@@ -129,7 +131,9 @@ class OutboxDrainer:
         # Compare the URL, not the conninfo: a new IAM token is for the same login, whose sessions stay.
         source = settings.url.read()
         conninfo = psycopg.conninfo.make_conninfo(settings.conninfo(), **_KEEPALIVES)
-        async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+        # As the pool connects: to the primary of several servers, with a token for each server if it uses tokens.
+        hosts = Hosts(settings.tokens)
+        async with await AsyncBoundedConnection.connect(conninfo, autocommit=True, hosts=hosts) as connection:
             await connection.execute(f"LISTEN {CHANNEL}")
             await connection.execute(f"LISTEN {SCHEMA_CHANGED_CHANNEL}")
             self._wake.set()

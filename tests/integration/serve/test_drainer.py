@@ -6,15 +6,18 @@ import asyncio
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import psycopg
 import pytest
 from prometheus_client import REGISTRY
 
+from cache.login_token import LoginTokens
 from db import AsyncDataAccess
 from db._async.outbox import AsyncOutbox
 from db._async.pool import AsyncPool
 from db.errors import DeadlineExceeded, Unavailable
+from db.migrator.ledger import SCHEMA_CHANGED_CHANNEL
 from ops.serve import drainer
 from ops.serve.drainer import OutboxDrainer
 from tests.conftest import Database
@@ -205,6 +208,40 @@ def test_the_lag_of_a_long_transaction_is_counted_from_its_commit(
 
     lag = asyncio.run(run())
     assert (lag < 600) is was_running
+
+
+def test_the_drainer_listens_with_tokens_of_several_servers(
+    database: Database, redis_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    password = database.server.passwords["app_a"]
+    # Each server has a token of its own. Nothing listens on the first one's port.
+    port = str(database.server.port)
+    tokens = LoginTokens(lambda _host, its_port, _user: password if its_port == port else "of another server")
+    url = database.url("app").replace(f":{quote(password)}@localhost:", "@localhost:1,localhost:")
+    listening = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app_a' AND query LIKE 'LISTEN%'"
+
+    async def run() -> None:
+        access = AsyncDataAccess(
+            database_settings(url, tokens=tokens),
+            cache_settings(redis_server.redis_url("app"), namespace, near_entries=0),
+        )
+        notified = asyncio.Event()
+
+        async def drain() -> None:
+            notified.set()
+
+        monkeypatch.setattr(access.pool, "drain", drain)
+        async with access:
+            it = OutboxDrainer(access)
+            await it.start()
+            give_up_at = monotonic() + GIVE_UP_SECONDS
+            while (await asyncio.to_thread(database.psql, listening)).strip() != "1":
+                assert monotonic() < give_up_at
+            await asyncio.to_thread(database.psql, f"NOTIFY {SCHEMA_CHANGED_CHANNEL}")
+            await _until(notified.is_set)
+            await it.stop()
+
+    asyncio.run(run())
 
 
 async def _until(holds: Callable[[], bool]) -> None:
