@@ -18,18 +18,11 @@ _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 _REPEAT_SECONDS = 1.0
 
 
-class Terminated(KeyboardInterrupt):
-    """A signal other than SIGINT has stopped the command."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.number = number
-
-
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Raise Terminated in the block on SIGTERM and SIGHUP, except for one that is ignored, as under nohup.
+    """Raise KeyboardInterrupt in the block on SIGTERM and SIGHUP, except for one that is ignored, as under nohup.
 
+    The exception has the signal as its argument. It is no subclass, because subprocess.Popen compares the exact class.
     Only the main thread may enter the block.
     """
     with _handled(_SIGNALS, _raise):
@@ -41,7 +34,7 @@ def supervised(start: Callable[[], subprocess.Popen[bytes]]) -> Iterator[subproc
     """Start a program that has to finish what it is doing. The block ends only after the program has.
 
     The program must have its own process group. When this process gets SIGINT, SIGTERM or SIGHUP, or if the block
-    raises, the program gets SIGINT. At the end, raise KeyboardInterrupt or Terminated for the first of the signals.
+    raises, the program gets SIGINT. At the end, raise KeyboardInterrupt for the first of the signals.
     """
     received: list[int] = []
     process: subprocess.Popen[bytes] | None = None
@@ -69,14 +62,15 @@ def supervised(start: Callable[[], subprocess.Popen[bytes]]) -> Iterator[subproc
         finally:
             process.wait()
     if received:
-        raise KeyboardInterrupt if received[0] == signal.SIGINT else Terminated(received[0])
+        raise KeyboardInterrupt(received[0])
 
 
 def exit_code(error: BaseException | None, otherwise: int = 128 + signal.SIGINT) -> int:
     """Return the exit code for the signal that led to an error, or `otherwise` if none did."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
-            return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
+            (number,) = error.args or (signal.SIGINT,)
+            return 128 + number
         error = error.__context__
     return otherwise
 
@@ -98,4 +92,4 @@ def _handled(
 
 
 def _raise(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated(number)
+    raise KeyboardInterrupt(number)

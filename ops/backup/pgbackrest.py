@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
+import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
+from infra.docker.engine import DockerError, docker
 from infra.spec import backup, backup_repository
 from ops.backup.errors import BackupError
 from ops.errors import Exit, OpsError
@@ -26,16 +29,29 @@ NO_ROOM_FOR_DATA = (
 # pgBackRest's status codes for a repository without a complete backup, and for other problems.
 _NO_VALID_BACKUP, _OTHER = 2, 99
 _OTHER_CLUSTER = ("028", "044", "051")
+# Stops the processes with a variable in their environment, and waits up to 10 s for them. `docker exec` forwards no
+# signal.
+_STOP = r"""
+found() {
+    for each in /proc/[0-9]*; do
+        if tr '\0' '\n' 2>/dev/null <"$each/environ" | grep -qxF "$1"; then echo "${each#/proc/}"; fi
+    done
+}
+kill $(found "$1")
+for _ in $(seq 50); do if [ -z "$(found "$1")" ]; then exit; fi; sleep 0.2; done
+"""
 
 
 def run(container: str, command: str, *options: str, progress: Progress | None = None) -> str:
     """Run `pgbackrest COMMAND` in a container, and return its standard output.
 
-    Its INFO and WARN messages go to `progress`, line by line. Raise BackupError with the reason in one line.
+    Its INFO and WARN messages go to `progress`, line by line. Raise BackupError with the reason in one line. If this
+    process is stopped, pgBackRest is stopped too.
     """
+    mark = f"GROUNDWORK_RUN={uuid.uuid4().hex}"
     process = subprocess.Popen(
         [
-            *("docker", "exec", container, *backup.PGBACKREST.split()),
+            *("docker", "exec", "--env", mark, container, *backup.PGBACKREST.split()),
             *(["--log-level-stderr=info"] if progress else []),
             *(*options, command),
         ],
@@ -49,13 +65,24 @@ def run(container: str, command: str, *options: str, progress: Progress | None =
     assert process.stdout is not None
     said: list[str] = []
     with process:
-        # Without progress, stderr has at most a few lines before the output starts, which fit in the pipe's buffer.
-        for line in process.stderr:
-            said.append(line.rstrip())
-            found = _LINE.match(line.rstrip())
-            if progress and found and found["level"] in ("INFO", "WARN") and "command " not in found["text"]:
-                progress(found["text"])
-        output = process.stdout.read()
+        try:
+            # Without progress, stderr has at most a few lines before the output starts, which fit in the pipe's buffer.
+            for line in process.stderr:
+                said.append(line.rstrip())
+                found = _LINE.match(line.rstrip())
+                if (
+                    progress
+                    and found
+                    and found["level"] in ("INFO", "WARN")
+                    and "command " not in found["text"]
+                ):
+                    progress(found["text"])
+            output = process.stdout.read()
+        except BaseException:
+            process.kill()
+            with suppress(DockerError):
+                docker("exec", container, "sh", "-c", _STOP, "sh", mark, timeout_seconds=30)
+            raise
     if process.returncode != 0:
         raise _error(command, container, said)
     return output

@@ -15,6 +15,7 @@ from ops.backup.errors import BackupError, OutsideWindow
 from ops.backup.evidence import Evidence
 from ops.backup.post_restore import PostRestore
 from ops.backup.restore import Target, abandon, restore
+from ops.backup.take_backup import take_backup
 from ops.backup.workbench import refuse_during_restore, workbench
 from ops.errors import Exit, OpsError
 from tests.backed_up import BackedUp, backed_up_server
@@ -104,6 +105,21 @@ def test_a_killed_backup_is_absent_or_complete_and_the_next_one_succeeds(
     backed_up.backup("full")
     assert "backup:" in checks.verify_repository(backed_up.site.postgres)
     assert "no gap" in checks.no_gap(backed_up.contents())
+
+
+@promise("a killed backup is complete or absent, and the next one succeeds")
+def test_a_stopped_backup_leaves_no_pgbackrest_running(backed_up: BackedUp) -> None:
+    """`docker exec` forwards no signal. A pgBackRest that continued would refuse the next backup."""
+    before = {b.label for b in backed_up.contents().backups}
+
+    def stop(line: str) -> None:
+        if line.startswith("backup start archive"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        take_backup(backed_up.site, kind="full", progress=stop)
+    assert {b.label for b in backed_up.contents().backups} == before
+    backed_up.backup("full")
 
 
 # procps is not in the image.

@@ -413,5 +413,5 @@ def test_a_stopped_rehearsal_leaves_no_copy(
         label = f"label=groundwork.scratch={process.pid}"
         assert docker("ps", "--quiet", "--filter", label).split()
         process.send_signal(number)
-        assert process.wait(120) == 130
+        assert process.wait(120) == 128 + number
     wait_until(lambda: not docker("ps", "--all", "--quiet", "--filter", label), 60)
