@@ -20,23 +20,33 @@ class UnknownMigration(SourceError):
 
 
 class ScriptFailed(MigrationError):
-    """The server rejected a statement of a migration. The ledger is as it was before this migration.
+    """The server rejected a statement of a migration. The driver's error is the cause.
 
     `reason` is the message without what to do. `path` and `line` (from 1) locate
-    the error. `statement` is the text that was sent.
+    the error. `statement` is the text that was sent. If the migration `is_dirty`, a part of it may be committed.
+    Otherwise the ledger is as it was before this migration.
     """
 
     def __init__(
-        self, reason: str, result: str, *, path: Path, line: int, statement: str, sqlstate: str | None
+        self,
+        reason: str,
+        result: str,
+        *,
+        path: Path,
+        line: int,
+        statement: str,
+        sqlstate: str | None,
+        is_dirty: bool = False,
     ) -> None:
         super().__init__(f"{reason}; {result}", sqlstate=sqlstate)
         self.reason = reason
         self.path = path
         self.line = line
         self.statement = statement
+        self.is_dirty = is_dirty
 
     def but(self, result: str) -> ScriptFailed:
-        """Return the same error with another result: what the failure left, and what to do."""
+        """Return the same error for a dirty migration, with another result: what the failure left, and what to do."""
         return ScriptFailed(
             self.reason,
             result,
@@ -44,6 +54,7 @@ class ScriptFailed(MigrationError):
             line=self.line,
             statement=self.statement,
             sqlstate=self.sqlstate,
+            is_dirty=True,
         )
 
 

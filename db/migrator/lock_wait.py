@@ -24,6 +24,8 @@ from db.migrator.transactions import Group
 # The share of the limit that each statement gets at least, enough for a lock that is almost free.
 _LEAST_SHARE = 0.2
 _FIRST_PAUSE_SECONDS = 0.1
+# The server's largest lock_timeout.
+_LONGEST_MILLISECONDS = 2**31 - 1
 
 _HOLDS_UP_OTHERS = """
     EXISTS (
@@ -78,8 +80,8 @@ def bound_lock_waits(connection: Connection, seconds: float) -> None:
 
 
 def milliseconds(seconds: float) -> int:
-    """Return a limit in milliseconds, at least 1. 0 s means no limit, and stays 0."""
-    return max(int(seconds * 1000), 1 if seconds else 0)
+    """Return a limit in milliseconds, at least 1 and at most what the server allows. 0 s, no limit, stays 0."""
+    return min(max(int(seconds * 1000), 1 if seconds else 0), _LONGEST_MILLISECONDS)
 
 
 def lock_ledger(connection: Connection, ledger: Ledger, wait_seconds: float) -> None:

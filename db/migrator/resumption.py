@@ -40,6 +40,8 @@ _DETACH = (
 )
 # The other kinds of statements may call code that refuses to run in a transaction, or that commits.
 _TRANSACTIONAL = re.compile(r"(?:create|alter|drop) (?!subscription\b)")
+# The procedure or block may commit while it runs.
+_COMMITTING = re.compile(r"(?:call|do)\b")
 _RERUNNABLE = re.compile(r"(?:vacuum|analyze|reindex|refresh materialized view|cluster|alter system)\b")
 
 
@@ -52,6 +54,11 @@ def is_resumable(statement: Statement) -> bool:
     """Return whether an interrupted statement can be resumed automatically."""
     seen = (_CREATE_INDEX, _DROP_INDEX, _DETACH)
     return any(_match(form, statement) for form in seen) or bool(_RERUNNABLE.match(statement.head))
+
+
+def commits_itself(statement: Statement) -> bool:
+    """Return whether a statement that fails outside a transaction may have committed a part that must not run again."""
+    return bool(_COMMITTING.match(statement.head))
 
 
 def can_leave_dirty(script: Script) -> bool:

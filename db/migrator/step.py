@@ -30,6 +30,8 @@ from db.migrator.lock import LockedSession, describe_session
 from db.migrator.lock_wait import LockBudget, LockLimits, bound_lock_waits, milliseconds
 from db.migrator.resumption import (
     can_leave_dirty,
+    can_resume,
+    commits_itself,
     drop_leftovers,
     finish_detach,
     invalid_indexes,
@@ -97,13 +99,19 @@ class MigrationStep:
         return applied
 
     def _retried(self, migration: Migration, script: Script, attempt: Callable[[], bool]) -> bool:
-        """Attempt something that leaves nothing behind if it fails, until the tables that it needs are not locked."""
+        """Attempt something until the tables that it needs are not locked.
+
+        A failed attempt must leave nothing that another attempt would do twice. If it does, it raises a ScriptFailed
+        that `is_dirty`, which is not attempted again.
+        """
         for pause in self.limits.pauses():
             try:
                 with attributed_to(script):
                     return attempt()
             except MigrationError as error:
                 if error.sqlstate not in {LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED}:
+                    raise
+                if isinstance(error, ScriptFailed) and error.is_dirty and not can_resume(script):
                     raise
                 if pause is None:
                     raise gave_up(error, script, self.limits, self.session.connection, self.ledger) from error
@@ -274,6 +282,8 @@ class MigrationStep:
                 except ScriptFailed as error:
                     if error.sqlstate not in _WANTS_NO_TRANSACTION:
                         raise
+                # The rollback has reset the session.
+                bound_lock_waits(connection, self.limits.table_lock_seconds)
         for statement in script.statements:
             self._await_worker(migration, statement)
         # From here on a kill leaves a dirty row, which tells the next run which migration is incomplete.
@@ -307,9 +317,14 @@ class MigrationStep:
             if is_concurrent(statement):
                 # It waits for older transactions and blocks no other query.
                 bound_lock_waits(connection, 0)
+            elif commits_itself(statement):
+                # It has only one attempt, because a part of it may be committed when it fails.
+                bound_lock_waits(connection, self.limits.table_lock_seconds * self.limits.attempts)
             try:
                 execute_statement(connection, script, statement)
             except ScriptFailed as failure:
+                if commits_itself(statement):
+                    raise failure.but(left_dirty(migration)) from failure
                 try:
                     bound_lock_waits(connection, self.limits.table_lock_seconds)
                     # An index of this name that another session began to build in the meantime is not a leftover.

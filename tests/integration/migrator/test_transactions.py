@@ -144,6 +144,75 @@ def test_a_migration_that_is_interrupted_in_its_first_commit_is_dirty(
         assert tables(owner) == {"a", "b"}
 
 
+BATCHES = """
+    FOR n IN 1..3 LOOP
+        PERFORM FROM counts WHERE id = n FOR UPDATE NOWAIT;
+        UPDATE counts SET done = done + 1 WHERE id = n;
+        COMMIT;
+    END LOOP;
+"""
+PROCEDURE = f"CREATE PROCEDURE count_all() LANGUAGE plpgsql AS $$BEGIN {BATCHES} END$$"
+
+
+@promise("a statement whose outcome cannot be determined stays dirty")
+@pytest.mark.parametrize("is_locked", [True, False], ids=["lock", "error"])
+@pytest.mark.parametrize(
+    ("direction", "statement"), [("up", f"DO $$BEGIN {BATCHES} END$$"), ("down", "CALL count_all()")]
+)
+def test_a_statement_that_commits_and_then_fails_is_dirty_and_not_retried(
+    empty_database: Database,
+    folder: Path,
+    write: Write,
+    owner: Connection,
+    direction: str,
+    statement: str,
+    is_locked: bool,
+) -> None:
+    url = empty_database.url("migrator")
+    owner.execute("CREATE TABLE counts (id int, done int CHECK (done < 8))")
+    owner.execute("INSERT INTO counts VALUES (1, 0), (2, 0), (3, %s)", [0 if is_locked else 7])
+    owner.execute(PROCEDURE.encode())
+    write("1_a.up.sql", f"-- no-transaction\n{statement}" if direction == "up" else "SELECT 1")
+    write("1_a.down.sql", f"-- no-transaction\n{statement}")
+    if direction == "down":
+        apply_pending(url, read_source(folder))
+    call = apply_pending if direction == "up" else revert
+    kinds: list[str] = []
+    limits = LockLimits(table_lock_seconds=0.02, attempts=3, longest_pause_seconds=0.01)
+    with psycopg.connect(url) as other:
+        if is_locked:
+            other.execute("SELECT FROM counts WHERE id = 3 FOR UPDATE")
+        with pytest.raises(ScriptFailed, match=r"the migration is dirty: .*repair --forget 1") as caught:
+            call(url, read_source(folder), limits=limits, on_event=lambda event: kinds.append(event.kind))
+    assert caught.value.sqlstate == ("55P03" if is_locked else "23514")
+    assert "retry" not in kinds
+    assert owner.execute("SELECT done FROM counts WHERE id < 3").fetchall() == [(1,), (1,)]
+    assert owner.execute("SELECT success FROM _sqlx_migrations").fetchall() == [(False,)]
+    with pytest.raises(DirtyMigration):
+        call(url, read_source(folder))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "single", "total"), [(0.2, "200ms", "6s"), (2e6, "2000000s", "2147483647ms")]
+)
+def test_a_statement_that_commits_waits_for_a_lock_as_long_as_all_attempts(
+    empty_database: Database,
+    folder: Path,
+    write: Write,
+    owner: Connection,
+    seconds: float,
+    single: str,
+    total: str,
+) -> None:
+    owner.execute("CREATE TABLE seen (setting text)")
+    setting = "INSERT INTO seen SELECT current_setting('lock_timeout')"
+    write("1_a.sql", f"-- no-transaction\nDO $$BEGIN COMMIT; {setting}; END$$")
+    write("2_b.sql", f"-- no-transaction\nDO $$BEGIN {setting}; END$$")
+    limits = LockLimits(table_lock_seconds=seconds, attempts=30)
+    apply_pending(empty_database.url("migrator"), read_source(folder), limits=limits)
+    assert owner.execute("SELECT setting FROM seen").fetchall() == [(total,), (single,)]
+
+
 def test_a_locked_table_of_a_later_transaction_is_retried_without_the_earlier_ones(
     empty_database: Database, folder: Path, write: Write, owner: Connection
 ) -> None:
