@@ -65,7 +65,7 @@ def attributed_to(script: Script) -> Iterator[None]:
 
 
 @contextmanager
-def recording(script: Script, ledger: Ledger, result: str) -> Iterator[None]:
+def recording(script: Script, ledger: Ledger, result: str, *, is_dirty: bool = False) -> Iterator[None]:
     """Raise ScriptFailed if the ledger cannot be written after the script's statements. `result` is what is left."""
     try:
         yield
@@ -82,6 +82,7 @@ def recording(script: Script, ledger: Ledger, result: str) -> Iterator[None]:
             line=script.line_at(len(script.sql.rstrip())),
             statement="COMMIT",
             sqlstate=exc.sqlstate,
+            is_dirty=is_dirty,
         ) from exc
 
 
@@ -109,19 +110,21 @@ def gave_up(
     )
 
 
-def left_dirty(migration: Migration) -> str:
-    """Say that a migration stays dirty because a part of it is committed, and what to do."""
+def left_dirty(migration: Migration, script: Script) -> str:
+    """Say that a migration stays dirty because a part of one of its scripts is committed, and what to do."""
+    finished, undone = f"--mark-applied {migration.version}", f"--forget {migration.version}"
+    if script is migration.down:
+        finished, undone = undone, finished
     return (
         "what the file committed before stays, so the migration is dirty: finish it by hand and run"
-        f" `groundwork migrate repair --mark-applied {migration.version}`, or undo it and run"
-        f" `groundwork migrate repair --forget {migration.version}`"
+        f" `groundwork migrate repair {finished}`, or undo it and run `groundwork migrate repair {undone}`"
     )
 
 
-def not_removed(migration: Migration, statement: Statement, error: psycopg.Error) -> str:
+def not_removed(migration: Migration, script: Script, statement: Statement, error: psycopg.Error) -> str:
     """Say that what a statement outside a transaction left could not be removed, and what to do."""
     if not is_resumable(statement):
-        return left_dirty(migration)
+        return left_dirty(migration, script)
     return (
         f"what it left could not be removed ({one_line(error)}), so the migration is dirty. Run it again with the"
         " unchanged file, which removes what is left. Then correct the file"

@@ -166,12 +166,17 @@ class MigrationStep:
                     with suppress(psycopg.Error):
                         connection.execute(self._record_no_start(migration).encode())
                 elif isinstance(error, ScriptFailed):
-                    raise error.but(left_dirty(migration)) from error
+                    raise error.but(left_dirty(migration, script)) from error
                 elif isinstance(error, LockHeld):
-                    raise LockHeld(f"{error}; {left_dirty(migration)}", sqlstate=error.sqlstate) from error
+                    raise LockHeld(
+                        f"{error}; {left_dirty(migration, script)}", sqlstate=error.sqlstate
+                    ) from error
                 raise
         if not script.transactions[-1].commits:
-            with attributed_to(script), recording(script, self.ledger, left_dirty(migration)):
+            with (
+                attributed_to(script),
+                recording(script, self.ledger, left_dirty(migration, script), is_dirty=True),
+            ):
                 connection.execute(self._record_end(migration).encode())
         return True
 
@@ -301,7 +306,7 @@ class MigrationStep:
             )
             if not is_done:
                 self._run_alone(migration, script, statement)
-        with recording(script, self.ledger, left_dirty(migration)):
+        with recording(script, self.ledger, left_dirty(migration, script), is_dirty=True):
             connection.execute(self._record_end(migration).encode())
         return True
 
@@ -324,7 +329,7 @@ class MigrationStep:
                 execute_statement(connection, script, statement)
             except ScriptFailed as failure:
                 if commits_itself(statement):
-                    raise failure.but(left_dirty(migration)) from failure
+                    raise failure.but(left_dirty(migration, script)) from failure
                 try:
                     bound_lock_waits(connection, self.limits.table_lock_seconds)
                     # An index of this name that another session began to build in the meantime is not a leftover.
@@ -333,7 +338,7 @@ class MigrationStep:
                     connection.execute(self._record_no_start(migration).encode())
                 except psycopg.Error as error:
                     # The script's failure is the one to correct. The row stays dirty.
-                    raise failure.but(not_removed(migration, statement, error)) from error
+                    raise failure.but(not_removed(migration, script, statement, error)) from error
                 raise
             bound_lock_waits(connection, self.limits.table_lock_seconds)
             if not is_left_invalid(connection, statement):
