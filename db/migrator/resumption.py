@@ -18,26 +18,17 @@ from db.migrator.script import LETTER, LETTER_DIGIT_OR_DOLLAR, Statement, tokens
 from db.migrator.source import Script
 from db.migrator.statement_problems import runs_outside_transaction
 
+# These match `Statement.plain`.
 _IDENTIFIER = rf'(?:"(?:[^"]|"")+"|{LETTER}{LETTER_DIGIT_OR_DOLLAR}*)'
-_QUALIFIED = rf"{_IDENTIFIER}(?:\s*\.\s*{_IDENTIFIER})?"
-_CREATE_INDEX = (
-    rf"create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?(?P<index>{_IDENTIFIER})"
-    rf"\s+on\s+(?:only\s+)?(?P<table>{_QUALIFIED})"
-)
-_NAMELESS_INDEX = (
-    rf"create\s+(?:unique\s+)?index\s+concurrently\s+on\s+(?:only\s+)?(?P<table>{_QUALIFIED})"
-    r"\s*(?:\(|using\b)"
-)
-_DROP_INDEX = (
-    rf"drop\s+index\s+concurrently\s+(?:if\s+exists\s+)?(?P<index>{_QUALIFIED})\s*(?:cascade|restrict)?\s*$"
-)
-_REINDEX = (
-    rf"reindex\s*(?:\([^)]*\))?\s*(?P<kind>index|table)\s+(?:concurrently\s+)?(?P<name>{_QUALIFIED})\s*$"
-)
-_DETACH = (
-    rf"alter\s+table\s+(?:if\s+exists\s+)?(?P<table>{_QUALIFIED})\s+detach\s+partition\s+(?P<partition>{_QUALIFIED})"
-    r"\s+concurrently\s*$"
-)
+_QUALIFIED = rf"{_IDENTIFIER}(?: \. {_IDENTIFIER}){{0,2}}"
+_TABLE = rf"(?:only )?(?:\( )?(?P<table>{_QUALIFIED})(?: [)*])?"
+_CREATE = "create (?:unique )?index concurrently"
+_ON_TABLE = rf"on {_TABLE} (?:\(|using\b)"
+_CREATE_INDEX = rf"{_CREATE} (?:if not exists )?(?P<index>{_IDENTIFIER}) {_ON_TABLE}"
+_NAMELESS_INDEX = rf"{_CREATE} {_ON_TABLE}"
+_DROP_INDEX = rf"drop index concurrently (?:if exists )?(?P<index>{_QUALIFIED})(?: cascade| restrict)?$"
+_REINDEX = rf"reindex (?:\( [^)]*\) )?(?P<kind>index|table) (?:concurrently )?(?P<name>{_QUALIFIED})$"
+_DETACH = rf"alter table (?:if exists )?{_TABLE} detach partition (?P<partition>{_QUALIFIED}) concurrently$"
 # The other kinds of statements may call code that refuses to run in a transaction, or that commits.
 _TRANSACTIONAL = re.compile(r"(?:create|alter|drop) (?!subscription\b)")
 # The procedure or block may commit while it runs.
@@ -47,7 +38,7 @@ _RERUNNABLE = re.compile(r"(?:vacuum|analyze|reindex|refresh materialized view|c
 
 def _match(form: str, statement: Statement) -> re.Match[str] | None:
     # Not compiled at import: the character classes take long to compile, and most runs need none of these.
-    return re.match(form, statement.text, re.IGNORECASE)
+    return re.match(form, statement.plain, re.IGNORECASE)
 
 
 def is_resumable(statement: Statement) -> bool:

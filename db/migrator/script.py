@@ -60,6 +60,11 @@ class Statement:
                     break
         return " ".join(words)
 
+    @cached_property
+    def plain(self) -> str:
+        """The text without comments, and with one blank between all tokens: `CREATE INDEX i ON a . b ( c )`."""
+        return " ".join(text for kind, text, _ in _tokens_from(self.text, 0) if kind != "blank")
+
 
 def split_statements(sql: str) -> tuple[Statement, ...]:
     """Return the statements of a script in order. Text with only blanks and comments is not a statement."""

@@ -21,7 +21,7 @@ _OUTSIDE_TRANSACTION = re.compile(
 )
 # With nothing else, CLUSTER is for all tables.
 _CLUSTER_ALL = {"cluster", "verbose"}
-_NAMELESS_INDEX = re.compile(r"create\s+(?:unique\s+)?index\s+concurrently\s+on\b", re.IGNORECASE)
+_NAMELESS_INDEX = re.compile(r"create (?:unique )?index concurrently on\b", re.IGNORECASE)
 
 # The rule, what to do, and whether the script cannot be run.
 Problem = tuple[str, str, bool]
@@ -46,7 +46,7 @@ def problem_of(statement: Statement, *, runs_alone: bool, is_joined: bool, is_at
         return "transaction-control", f"`{line}`: a migration cannot use two-phase commit; remove it", True
     if controls_transaction(statement):
         return "transaction-control", _control(line, is_atomic=is_atomic), False
-    if runs_alone and _NAMELESS_INDEX.match(statement.text):
+    if runs_alone and _NAMELESS_INDEX.match(statement.plain):
         message = (
             "without an index name, the incomplete index that a killed run leaves must be found and dropped by hand;"
             " give the index a name"

@@ -18,9 +18,7 @@ _BEGIN = re.compile(r"(?:begin|start transaction)\b")
 _COMMIT = re.compile(r"(?:commit|end)\b(?! prepared\b)")
 _ROLLBACK = re.compile(r"(?:rollback|abort)\b(?! prepared\b)(?! (?:work |transaction )?to\b)")
 _TWO_PHASE = re.compile(r"(?:prepare transaction|commit prepared|rollback prepared)\b")
-_MODES_OF_BEGIN = re.compile(
-    r"(?:begin|start)\b(?:\s+(?:work|transaction)\b)?\s*(?P<modes>.*)", re.IGNORECASE | re.DOTALL
-)
+_MODES_OF_BEGIN = re.compile(r"(?:begin|start)(?: (?:work|transaction))?\b ?(?P<modes>.*)", re.IGNORECASE)
 # These must be the first in their transaction.
 _SET_MODES = re.compile(r"set (?:local |session )?transaction(?:\b|_)")
 _ROWS = re.compile(r"(?:insert|update|delete)\b", re.IGNORECASE)
@@ -56,7 +54,7 @@ def transactions_of(statements: Iterable[Statement]) -> tuple[Transaction, ...]:
             current = []
         elif not _BEGIN.match(statement.head):
             current.append(statement)
-        elif (modes := _MODES_OF_BEGIN.match(statement.text)) and modes["modes"]:
+        elif (modes := _MODES_OF_BEGIN.match(statement.plain)) and modes["modes"]:
             current.append(Statement(f"SET TRANSACTION {modes['modes']}", statement.offset))
     if current or not done:
         done.append(Transaction(tuple(current)))

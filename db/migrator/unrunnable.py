@@ -16,8 +16,9 @@ _COPIED_ROWS = re.compile(
     r"^copy\b[^;]*\bfrom\s+stdin\b[^;]*;[^\n]*\n(?P<rows>.*?^\\\.[ \t\r]*$)", re.I | re.M | re.S
 )
 _PSQL_COMMAND = re.compile(r"^[ \t]*(?P<command>\\[^ \t\r\n]*)[^\r\n]*", re.M)
+_ALTER = re.compile(r"alter\b", re.I)
 _NEW_VALUE = re.compile(
-    r"alter\s+type\s+(?P<type>\S+)\s+add\s+value\s+(?:if\s+not\s+exists\s+)?(?P<value>'(?:[^']|'')*')", re.I
+    r"alter type (?P<type>.+?) add value (?:if not exists )?(?P<value>'(?:[^']|'')*')", re.I
 )
 
 
@@ -80,8 +81,8 @@ def _uses_of_new_values(script: Script) -> Iterator[ScriptProblem]:
     created: set[str] = set()
     added: dict[str, str] = {}
     for statement in script.statements:
-        if match := _NEW_VALUE.match(statement.text):
-            name = match["type"].rpartition(".")[2].strip('"')
+        if _ALTER.match(statement.text) and (match := _NEW_VALUE.match(statement.plain)):
+            name = match["type"].rpartition(".")[2].strip(' "')
             if name.lower() not in created:
                 added[match["value"]] = name
             continue

@@ -22,6 +22,7 @@ from db.migrator import (
 )
 from db.migrator.resumption import worker_of
 from db.migrator.script import split_statements
+from tests.cases import in_case
 from tests.conftest import Connection, Database
 from tests.containers import wait_until
 from tests.integration.migrator.conftest import Spawn, Write, applied_versions, building, tables
@@ -129,14 +130,26 @@ def test_an_invalid_index_of_an_earlier_tool_is_dropped_first(
     empty_database: Database, folder: Path, write: Write, owner: Connection
 ) -> None:
     owner.execute("CREATE TABLE t (a int)")
-    owner.execute("INSERT INTO t VALUES (1), (1)")
-    write("1_index.sql", CREATE_INDEX.replace("CONCURRENTLY", "CONCURRENTLY IF NOT EXISTS"))
-    with pytest.raises(psycopg.errors.UniqueViolation):
-        owner.execute("CREATE UNIQUE INDEX CONCURRENTLY t_a_idx ON t (a)")
-    owner.execute("TRUNCATE t")
-    assert index_validity(owner) == [(False,)]
-    apply_pending(empty_database.url("migrator"), read_source(folder))
-    assert index_validity(owner) == [(True,)]
+    definitions = (
+        "t_a_idx ON t (a)",
+        "t_a_idx -- why\n ON t (a)",
+        '/* of /* t */ */ t_a_idx/**/ON/**/only("t") using btree (a)',
+        f"t_a_idx ON {empty_database.name} . groundwork.t* (a)",
+    )
+    for version, definition in enumerate(definitions):
+        with in_case(definition):
+            owner.execute("DROP INDEX IF EXISTS t_a_idx")
+            owner.execute("INSERT INTO t VALUES (1), (1)")
+            write(
+                f"{version}_index.sql",
+                f"-- no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS {definition}",
+            )
+            with pytest.raises(psycopg.errors.UniqueViolation):
+                owner.execute("CREATE UNIQUE INDEX CONCURRENTLY t_a_idx ON t (a)")
+            owner.execute("TRUNCATE t")
+            assert index_validity(owner) == [(False,)]
+            apply_pending(empty_database.url("migrator"), read_source(folder))
+            assert index_validity(owner) == [(True,)]
 
 
 PATIENT = LockLimits(migrator_lock_seconds=60)

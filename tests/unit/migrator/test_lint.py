@@ -37,6 +37,7 @@ def found(folder: Path) -> list[tuple[str, int, str]]:
         ("-- no-transaction\nANALYZE;\nANALYZE;", 3, "no-transaction"),
         ("COPY t TO stdout", 1, "copy-stdin"),
         ("-- no-transaction\nCREATE INDEX CONCURRENTLY ON t (a);", 2, "nameless-index"),
+        ("-- no-transaction\nCREATE INDEX CONCURRENTLY /* big */ ON t (a);", 2, "nameless-index"),
         ("SELECT 1;\nCOMMIT;", 2, "transaction-control"),
         ("-- phase: sometime\nSELECT 1;", 1, "phase"),
         ("SELECT 1;\n-- phase: contract\nSELECT 2;", 2, "phase"),
@@ -57,6 +58,7 @@ def found(folder: Path) -> list[tuple[str, int, str]]:
         ("ALTER DATABASE d SET TABLESPACE x;", 1, "needs-no-transaction"),
         ("DISCARD ALL;", 1, "needs-no-transaction"),
         ("ALTER TYPE k ADD VALUE 'new';\nUPDATE t SET a = 'new';", 2, "new-enum-value"),
+        ("alter type s . \"k k\" ADD/**/VALUE 'new';\nUPDATE t SET a = 'new';", 2, "new-enum-value"),
         (
             "ALTER TYPE s.k ADD VALUE IF NOT EXISTS 'b' AFTER 'a';\nDO $$ BEGIN UPDATE t SET a = 'b'; END $$",
             2,

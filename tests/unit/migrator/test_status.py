@@ -133,6 +133,8 @@ def test_an_interrupted_concurrent_index_is_pending_and_not_a_problem(
         (CONCURRENTLY, "-- no-transaction\nDROP INDEX i; DROP TABLE t", True),
         (CONCURRENTLY, "BEGIN; DROP INDEX i; COMMIT", True),
         ("CREATE INDEX i ON t (a)", "-- no-transaction\nDROP INDEX CONCURRENTLY i", True),
+        ("-- no-transaction\nDROP INDEX CONCURRENTLY -- c\nd.s.i/**/RESTRICT", "SELECT 1", True),
+        ("-- no-transaction\nALTER TABLE ONLY (t) DETACH/**/PARTITION p CONCURRENTLY", "SELECT 1", True),
     ],
 )
 def test_a_dirty_row_is_resumed_only_if_each_script_that_may_have_left_it_can_be(

@@ -29,6 +29,11 @@ def test_a_script_is_divided_where_it_commits_or_rolls_back() -> None:
             [(["SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SELECT 1"], True)],
         ),
         ("START TRANSACTION READ WRITE", [(["SET TRANSACTION READ WRITE"], True)]),
+        (
+            "BEGIN /* c */ WORK -- c\n READ WRITE, -- c\n DEFERRABLE",
+            [(["SET TRANSACTION READ WRITE , DEFERRABLE"], True)],
+        ),
+        ("BEGIN -- c\n WORK; SELECT 1", [(["SELECT 1"], True)]),
     ]
     for sql, expected in cases:
         with in_case(sql, expected):
