@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from psycopg import sql
+from psycopg.errors import InsufficientPrivilege
 from psycopg.rows import class_row
 
 from db.migrator.connection import Connection
@@ -27,8 +28,28 @@ _ON_TABLE = rf"on {_TABLE} (?:\(|using\b)"
 _CREATE_INDEX = rf"{_CREATE} (?:if not exists )?(?P<index>{_IDENTIFIER}) {_ON_TABLE}"
 _NAMELESS_INDEX = rf"{_CREATE} {_ON_TABLE}"
 _DROP_INDEX = rf"drop index concurrently (?:if exists )?(?P<index>{_QUALIFIED})(?: cascade| restrict)?$"
-_REINDEX = rf"reindex (?:\( [^)]*\) )?(?P<kind>index|table) (?:concurrently )?(?P<name>{_QUALIFIED})$"
+_REINDEX = (
+    r"reindex (?:\( [^)]*\) )?(?P<kind>index|table|schema|database|system)(?: concurrently)?"
+    rf"(?: (?P<name>{_QUALIFIED}))?$"
+)
 _DETACH = rf"alter table (?:if exists )?{_TABLE} detach partition (?P<partition>{_QUALIFIED}) concurrently$"
+# The table of an index; for that of a TOAST table, the table whose values are there.
+_MAIN_TABLE = "coalesce((SELECT oid FROM pg_class WHERE reltoastrelid = indrelid), indrelid)"
+_COPIES = r"""
+    SELECT indexrelid
+    FROM pg_index
+    JOIN pg_class AS index ON index.oid = indexrelid
+    WHERE NOT indisvalid AND index.relname ~ '_cc(new|old)[0-9]*$'
+"""
+_TREE = "SELECT to_regclass(%(name)s) UNION ALL SELECT relid FROM pg_partition_tree(to_regclass(%(name)s))"
+# Which of them a REINDEX rebuilds, by the kind of its object.
+_SCOPES = {
+    "index": f"indrelid IN (SELECT indrelid FROM pg_index WHERE indexrelid IN ({_TREE}))",
+    "table": f"{_MAIN_TABLE} IN ({_TREE})",
+    "schema": f"(SELECT relnamespace FROM pg_class WHERE oid = {_MAIN_TABLE}) = to_regnamespace(%(name)s)",
+    "database": "true",
+    "system": "false",
+}
 # The other kinds of statements may call code that refuses to run in a transaction, or that commits.
 _TRANSACTIONAL = re.compile(r"(?:create|alter|drop) (?!subscription\b)")
 # The procedure or block may commit while it runs.
@@ -115,12 +136,28 @@ def drop_leftovers(
 
     Otherwise IF NOT EXISTS would accept an INVALID index, which no query uses. The leftover of an index without a name
     is dropped only if it is not among the `known` ones, which were there before. An index that another session is
-    building is INVALID too, so the caller asks `worker_of` first.
+    building is INVALID too, so the caller asks `worker_of` first. A copy that the role may not drop is kept.
     """
     found = _leftovers(connection, statement)
     if known is not None and _match(_NAMELESS_INDEX, statement):
         found += invalid_indexes(connection, statement) - set(known)
-    return tuple(name for oid in found if (name := _drop_invalid(connection, oid)) is not None)
+    dropped: list[str] = []
+    for oid in found:
+        try:
+            name = _drop_invalid(connection, oid)
+        except InsufficientPrivilege:
+            # REINDEX also copies indexes of other owners, and those of TOAST tables, which only a superuser may drop.
+            if not _match(_REINDEX, statement):
+                raise
+        else:
+            dropped += [] if name is None else [name]
+    return tuple(dropped)
+
+
+def kept_leftovers(connection: Connection, statement: Statement) -> tuple[str, ...]:
+    """Return the names of the INVALID copies that are left of an interrupted REINDEX."""
+    indexes = (_index(connection, oid) for oid in _half_rebuilt(connection, statement))
+    return tuple(sql.Identifier(each.schema, each.name).as_string() for each in indexes if each is not None)
 
 
 def invalid_indexes(connection: Connection, statement: Statement) -> set[int]:
@@ -152,7 +189,7 @@ def _drop_invalid(connection: Connection, oid: int) -> str | None:
     if index is None:
         return None
     with connection.transaction():
-        table = sql.Identifier(index.schema, index.table)
+        table = sql.Identifier(index.table_schema, index.table)
         if index.is_of_view:
             # LOCK TABLE refuses a materialized view. Its owner stays the same, so this only takes the lock.
             lock = sql.SQL("ALTER MATERIALIZED VIEW {} OWNER TO {}").format(
@@ -219,31 +256,35 @@ def _leftovers(connection: Connection, statement: Statement) -> list[int]:
     """Return the INVALID indexes that the statement is about."""
     index = _created_index(connection, statement)
     found = [] if index is None or index.is_valid else [index.oid]
-    if match := _match(_REINDEX, statement):
-        found += _half_rebuilt(connection, match["kind"].lower(), match["name"])
-    return found
+    return found + _half_rebuilt(connection, statement)
 
 
 @dataclass(frozen=True)
 class _Index:
-    """An index and its table, or its materialized view. `owner` is that of both."""
+    """An index and its table, or its materialized view. `owner` is that of both.
+
+    For the index of a TOAST table, it is the table whose values are there.
+    """
 
     oid: int
     schema: str
     name: str
+    table_schema: str
     table: str
     owner: str
     is_of_view: bool
     is_valid: bool
 
 
-_SELECT_INDEX = """
-    SELECT index.oid, nspname AS schema, index.relname AS name, pg_class.relname AS table,
+_SELECT_INDEX = f"""
+    SELECT index.oid, home.nspname AS schema, index.relname AS name,
+           table_home.nspname AS table_schema, pg_class.relname AS table,
            pg_get_userbyid(pg_class.relowner) AS owner, pg_class.relkind = 'm' AS is_of_view, indisvalid AS is_valid
     FROM pg_index
     JOIN pg_class AS index ON index.oid = indexrelid
-    JOIN pg_class ON pg_class.oid = indrelid
-    JOIN pg_namespace ON pg_namespace.oid = index.relnamespace
+    JOIN pg_class ON pg_class.oid = {_MAIN_TABLE}
+    JOIN pg_namespace AS home ON home.oid = index.relnamespace
+    JOIN pg_namespace AS table_home ON table_home.oid = pg_class.relnamespace
 """
 
 
@@ -262,17 +303,10 @@ def _created_index(connection: Connection, statement: Statement) -> _Index | Non
         return cursor.execute(query.encode(), [match["table"], match["index"]]).fetchone()
 
 
-def _half_rebuilt(connection: Connection, kind: str, name: str) -> list[int]:
-    """Return the copies that an interrupted REINDEX CONCURRENTLY left."""
-    rows = connection.execute(
-        """
-        SELECT indexrelid
-        FROM pg_index
-        JOIN pg_class AS index ON index.oid = indexrelid
-        WHERE NOT indisvalid AND index.relname ~ '_cc(new|old)[0-9]*$'
-          AND indrelid = coalesce((SELECT indrelid FROM pg_index WHERE indexrelid = to_regclass(%(index)s)),
-                                  to_regclass(%(table)s))
-        """,
-        {"index": name if kind == "index" else None, "table": name if kind == "table" else None},
-    )
-    return [int(str(oid)) for (oid,) in rows]
+def _half_rebuilt(connection: Connection, statement: Statement) -> list[int]:
+    """Return the copies that an interrupted REINDEX CONCURRENTLY left among the indexes that the statement rebuilds."""
+    match = _match(_REINDEX, statement)
+    if match is None:
+        return []
+    query = f"{_COPIES} AND {_SCOPES[match['kind'].lower()]}"
+    return [int(str(oid)) for (oid,) in connection.execute(query.encode(), {"name": match["name"]})]

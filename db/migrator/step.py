@@ -39,6 +39,7 @@ from db.migrator.resumption import (
     is_finished,
     is_left_invalid,
     is_resumable,
+    kept_leftovers,
     worker_of,
 )
 from db.migrator.script import Statement, first_line
@@ -342,6 +343,11 @@ class MigrationStep:
                 raise
             bound_lock_waits(connection, self.limits.table_lock_seconds)
             if not is_left_invalid(connection, statement):
+                for kept in kept_leftovers(connection, statement):
+                    advice = (
+                        f"an interrupted REINDEX left {kept} INVALID; run `DROP INDEX {kept}` as a superuser"
+                    )
+                    self.on_event(Event("warning", migration, f"warning: {script.path.name}: {advice}"))
                 return
             # IF NOT EXISTS has accepted an index that another session had just begun to build.
             self._await_worker(migration, statement)

@@ -7,11 +7,21 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from db.migrator import LockHeld, LockLimits, ScriptFailed, apply_pending, read_source, resumption, step
+from db.migrator import (
+    Event,
+    LockHeld,
+    LockLimits,
+    ScriptFailed,
+    apply_pending,
+    read_source,
+    resumption,
+    step,
+)
 from db.migrator.connection import open_connection
 from db.migrator.lock_wait import bound_lock_waits
 from db.migrator.resumption import drop_leftovers
 from db.migrator.script import split_statements
+from tests.cases import in_case
 from tests.conftest import Connection, Database
 from tests.integration.migrator.conftest import Write, applied_versions, building
 from tests.promises import promise
@@ -144,6 +154,74 @@ def test_a_failed_removal_of_an_index_does_not_hide_why_the_index_failed(
     write("1_index.sql", f"-- no-transaction\n{CREATE.replace('UNIQUE ', '')}")
     apply_pending(empty_database.url("migrator"), read_source(folder))
     assert indexes(owner) == [("t_a_idx", True)]
+
+
+REINDEX = "REINDEX TABLE CONCURRENTLY t_1"
+
+
+def interrupt_rebuild(database: Database, owner: Connection) -> None:
+    """Leave the copies of a partition's indexes, and of its TOAST table's index."""
+    owner.execute("CREATE TABLE t (a int, b text) PARTITION BY LIST (a)")
+    owner.execute("CREATE TABLE t_1 PARTITION OF t FOR VALUES IN (7)")
+    owner.execute("CREATE INDEX t_idx ON t (a)")
+    with pytest.raises(psycopg.errors.AdminShutdown), building(database, REINDEX) as pid:
+        database.psql(f"SELECT pg_terminate_backend({pid})")
+
+
+def copies(owner: Connection) -> list[str]:
+    rows = owner.execute(
+        "SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid WHERE NOT indisvalid ORDER BY relname"
+    )
+    return [str(name) for (name,) in rows]
+
+
+def test_the_copies_that_an_interrupted_reindex_left_are_dropped_in_all_that_it_rebuilds(
+    empty_database: Database, owner: Connection
+) -> None:
+    interrupt_rebuild(empty_database, owner)
+    toast, copy = copies(owner)
+    assert (toast[:9], copy) == ("pg_toast_", "t_1_a_idx_ccnew")
+    cases: dict[str, tuple[str, ...]] = {
+        "SCHEMA CONCURRENTLY groundwork": (copy,),
+        "DATABASE": (copy,),
+        "DATABASE CONCURRENTLY": (copy,),
+        "TABLE CONCURRENTLY t": (copy,),
+        "TABLE groundwork.t_1": (copy,),
+        "INDEX CONCURRENTLY t_idx": (copy,),
+        "INDEX t_1_a_idx": (copy,),
+        "SCHEMA CONCURRENTLY public": (),
+        "TABLE CONCURRENTLY _sqlx_migrations": (),
+        "INDEX no_index": (),
+        "SYSTEM": (),
+    }
+    with open_connection(empty_database.url("migrator")) as connection:
+        for words, expected in cases.items():
+            with in_case(words), connection.transaction(force_rollback=True):
+                (statement,) = split_statements(f"REINDEX (VERBOSE) {words}")
+                assert drop_leftovers(connection, statement) == expected
+
+
+@pytest.mark.parametrize("as_superuser", [False, True])
+def test_a_copy_that_the_role_may_not_drop_is_reported(
+    empty_database: Database, folder: Path, write: Write, owner: Connection, as_superuser: bool
+) -> None:
+    interrupt_rebuild(empty_database, owner)
+    toast, _ = copies(owner)
+    write("1_a.sql", "-- no-transaction\nREINDEX SCHEMA CONCURRENTLY groundwork")
+    url = empty_database.url("migrator")
+    if as_superuser:
+        empty_database.psql("ALTER ROLE owner SUPERUSER")
+    try:
+        events: list[Event] = []
+        apply_pending(url, read_source(folder), on_event=events.append)
+    finally:
+        empty_database.psql("ALTER ROLE owner NOSUPERUSER")
+    assert copies(owner) == ([] if as_superuser else [toast])
+    warnings = [event.detail for event in events if event.kind == "warning"]
+    assert len(warnings) == len(copies(owner))
+    for warning in warnings:
+        assert warning.startswith("warning: 1_a.sql: an interrupted REINDEX left ")
+        assert warning.endswith(f'run `DROP INDEX "pg_toast"."{toast}"` as a superuser')
 
 
 @pytest.fixture
