@@ -24,7 +24,7 @@ from db.migrator.errors import InvalidUrl, LockHeld, MigrationError, ScriptFaile
 from db.migrator.script import Statement, first_line
 from db.migrator.source import Script
 from db.migrator.url import DEFAULT_PATH, LEDGER, SEARCH_PATH, libpq_url, session_of
-from db.session import ENCODING, REPAIR, is_mangled, variable_at_fault, without_environment
+from db.session import ENCODING, PINS, REPAIR, is_mangled, variable_at_fault, without_environment
 
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
@@ -44,6 +44,8 @@ _CONNECTION_LIMITS = (
     ("too many connections for database", "the CONNECTION LIMIT of the database"),
     ("", "max_connections, less superuser_reserved_connections,"),
 )
+# How the server reads the text of a statement.
+_READING = {"client_encoding": ENCODING, "standard_conforming_strings": PINS["standard_conforming_strings"]}
 _report_wait: ContextVar[Callable[[str], None]] = ContextVar("report_wait", default=lambda line: None)
 # SQLSTATEs of connection exceptions, and of a server that is shutting down or starting up.
 _LOST = ("08", "57P01", "57P02", "57P03")
@@ -120,11 +122,24 @@ def execute_statement(
     Raises ScriptFailed with file, line and statement.
     """
     try:
-        return connection.execute(f"{statement.text}{after}".encode())
+        cursor = connection.execute(f"{statement.text}{after}".encode())
     except psycopg.Error as exc:
         if is_lost(exc):
             raise
         raise _refused(exc, script, statement) from exc
+    _restore_reading(connection)
+    return cursor
+
+
+def _restore_reading(connection: Connection) -> None:
+    """Undo what a statement set for the reading of the next one.
+
+    sqlx sends a whole file in one message, so a file's own SET does not change how the rest of the file is read.
+    """
+    for name, value in _READING.items():
+        if connection.pgconn.parameter_status(name.encode()) not in {None, value.encode()}:
+            # Not with `execute`, because psycopg does not know all encodings.
+            connection.pgconn.exec_(f"SET {name} = '{value}'".encode())
 
 
 def check_deferred_constraints(connection: Connection, script: Script) -> None:

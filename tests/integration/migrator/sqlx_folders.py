@@ -19,6 +19,13 @@ FOLDERS: dict[str, tuple[dict[str, str], set[str]]] = {
         {"1_a.sql": "CREATE TABLE a (); ROLLBACK; CREATE TABLE b ()", "2_b.sql": "CREATE TABLE c (); ABORT"},
         {"b"},
     ),
+    "another encoding": (
+        {
+            "1_a.sql": "SET client_encoding = 'LATIN1'; SET standard_conforming_strings = off;"
+            " CREATE TABLE a (ü text DEFAULT 'ü \\n'); COMMIT; CREATE TABLE b (ü int)"
+        },
+        {"a", "b"},
+    ),
     "an unfinished transaction": ({"1_a.sql": "START TRANSACTION; CREATE TABLE a ()"}, {"a"}),
     "modes": (
         {

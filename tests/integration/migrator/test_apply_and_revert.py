@@ -19,6 +19,7 @@ from db.migrator import (
     revert,
     status,
 )
+from tests.cases import in_case
 from tests.conftest import Connection, Database
 from tests.integration.migrator.conftest import Write, applied_versions, tables
 
@@ -141,6 +142,31 @@ def test_a_percent_sign_and_a_dollar_reach_the_server_as_they_are(
     write("1_a.sql", "CREATE TABLE t AS SELECT '100 %s %% $1 ü' AS text;")
     apply_pending(empty_database.url("migrator"), read_source(folder))
     assert owner.execute("SELECT text FROM t").fetchone() == ("100 %s %% $1 ü",)
+
+
+@pytest.mark.parametrize("end", ["", "; COMMIT"])
+def test_a_setting_does_not_change_how_the_rest_of_the_file_is_read(
+    empty_database: Database, folder: Path, write: Write, owner: Connection, end: str
+) -> None:
+    settings = (
+        "SET client_encoding = 'LATIN1'",
+        "SET LOCAL client_encoding TO sjis",
+        "SET NAMES 'SQL_ASCII'",
+        "SET NAMES 'EUC_TW'",
+        "SELECT set_config('client_encoding', 'WIN1252', false)",
+        "DO $$BEGIN SET client_encoding = 'EUC_JP'; END$$",
+        "SET standard_conforming_strings = off",
+        "SET client_encoding = 'GB18030'; SET standard_conforming_strings = off",
+    )
+    for version, setting in enumerate(settings):
+        with in_case(setting):
+            owner.execute("DROP TABLE IF EXISTS t")
+            write(
+                f"{version}_a.sql",
+                f"CREATE TABLE t (text text); {setting}{end}; INSERT INTO t VALUES ('ü \\n')",
+            )
+            apply_pending(empty_database.url("migrator"), read_source(folder))
+            assert owner.execute("SELECT text FROM t").fetchone() == ("ü \\n",)
 
 
 @pytest.mark.parametrize(
