@@ -78,7 +78,12 @@ class Script:
     @property
     def is_atomic(self) -> bool:
         """True if the script runs in one transaction together with its row in the ledger."""
-        return not self.runs_alone and len(self.transactions) == 1 and self.transactions[0].commits
+        return not self.runs_alone and not self.has_several_transactions
+
+    @property
+    def has_several_transactions(self) -> bool:
+        """True if the script commits or rolls back itself before its row in the ledger is written."""
+        return not self.runs_alone and not (len(self.transactions) == 1 and self.transactions[0].commits)
 
     @cached_property
     def _line_ends(self) -> list[int]:

@@ -167,7 +167,7 @@ class MigrationStep:
                     with suppress(psycopg.Error):
                         connection.execute(self._record_no_start(migration).encode())
                 elif isinstance(error, ScriptFailed):
-                    raise error.but(left_dirty(migration, script)) from error
+                    raise error.but(left_dirty(migration, script)) from error.__cause__
                 elif isinstance(error, LockHeld):
                     raise LockHeld(
                         f"{error}; {left_dirty(migration, script)}", sqlstate=error.sqlstate
@@ -330,7 +330,7 @@ class MigrationStep:
                 execute_statement(connection, script, statement)
             except ScriptFailed as failure:
                 if commits_itself(statement):
-                    raise failure.but(left_dirty(migration, script)) from failure
+                    raise failure.but(left_dirty(migration, script)) from failure.__cause__
                 try:
                     bound_lock_waits(connection, self.limits.table_lock_seconds)
                     # An index of this name that another session began to build in the meantime is not a leftover.
@@ -339,7 +339,7 @@ class MigrationStep:
                     connection.execute(self._record_no_start(migration).encode())
                 except psycopg.Error as error:
                     # The script's failure is the one to correct. The row stays dirty.
-                    raise failure.but(not_removed(migration, script, statement, error)) from error
+                    raise failure.but(not_removed(migration, script, statement, error)) from failure.__cause__
                 raise
             bound_lock_waits(connection, self.limits.table_lock_seconds)
             if not is_left_invalid(connection, statement):

@@ -145,7 +145,11 @@ def _plan(
                 name=migration.name,
                 in_transaction=not migration.up.runs_alone,
                 is_late=newest is not None and migration.version < newest,
-                statements=database.run(lambda each=migration: measure(database.url, each), is_applied=False),  # type: ignore[misc]
+                statements=database.run(
+                    lambda each=migration: measure(database.url, each),  # type: ignore[misc]
+                    migration,
+                    is_applied=False,
+                ),
                 findings=linted.findings[migration.version],
             )
             for migration in pending

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from db.migrator import LedgerRow, Migration, apply_pending
@@ -33,10 +33,13 @@ def replay(
     apply_pending(database.url, ())
     database.remember_given()
     done: set[int] = set()
-    for versions in _ascending(row.version for row in sorted(applied, key=_moment)):
+    by_version = {migration.version: migration for migration in migrations}
+    alone = {each.version for each in migrations if each.up.has_several_transactions}
+    for versions in _ascending((row.version for row in sorted(applied, key=_moment)), alone):
         done.update(versions)
         known = [migration for migration in migrations if migration.version in done]
-        database.run(lambda known=known: apply_pending(database.url, known), is_applied=True)  # type: ignore[misc]
+        first = by_version.get(versions[0])
+        database.run(lambda known=known: apply_pending(database.url, known), first, is_applied=True)  # type: ignore[misc]
     return database
 
 
@@ -45,11 +48,14 @@ def _moment(applied: LedgerRow | Migration) -> tuple[float, int]:
     return moment, applied.version
 
 
-def _ascending(versions: Iterable[int]) -> Iterator[list[int]]:
-    """Split the versions into ascending runs, because the migrator applies its migrations in ascending order."""
+def _ascending(versions: Iterable[int], first: Container[int]) -> Iterator[list[int]]:
+    """Split the versions into ascending runs, because the migrator applies its migrations in ascending order.
+
+    Those in `first` begin a run.
+    """
     run: list[int] = []
     for version in versions:
-        if run and version < run[-1]:
+        if run and (version < run[-1] or version in first):
             yield run
             run = []
         run.append(version)

@@ -7,17 +7,20 @@ migration created an object, such as an extension. Therefore missing privileges 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from db.migrator import ScriptFailed
+from db.migrator import Migration, ScriptFailed
 from db.migrator.catalog import Catalog, Entry, read_catalog
-from db.migrator.connection import Connection, open_connection
+from db.migrator.connection import Connection, execute_statement, open_connection
 from db.migrator.ledger import Ledger
+from db.migrator.source import Script
 from db.migrator.url import LEDGER, SEARCH_PATH, with_session
 from ops.errors import OpsError
 from ops.migrations.database_setup import DatabaseSetup
@@ -53,16 +56,26 @@ class ScratchDatabase:
         self._late = set() if setup is None else set(setup.late_schemas)
         self._given: Catalog | None = None
 
-    def run(self, action: Callable[[], T], *, is_applied: bool) -> T:
+    def run(self, action: Callable[[], T], first: Migration | None, *, is_applied: bool) -> T:
         """Run migrations with `action`, again whenever an object was missing or already existed and this was corrected.
 
+        `first` is the first of them, the only one that may have several transactions.
         `is_applied`: they have run on the target, so the roles that they name existed at that time. Raise ScriptFailed,
         or OpsError for an extension that the server does not have.
         """
+        if first is not None and first.up.has_several_transactions and self._setup is not None:
+            # Once its first transaction is committed, it cannot run again. In a single transaction it may fail for
+            # another reason, such as a new enum value that is not committed.
+            with suppress(ScriptFailed):
+                self._run(partial(_run_in_one_transaction, self, first.up), is_applied=is_applied)
+        return self._run(action, is_applied=is_applied)
+
+    def _run(self, action: Callable[[], T], *, is_applied: bool) -> T:
         cleared: set[tuple[str, ...]] = set()
         while True:
             try:
-                return action()
+                with on_temporary_server():
+                    return action()
             except ScriptFailed as error:
                 message = str(getattr(getattr(error.__cause__, "diag", None), "message_primary", None) or "")
                 if missing := _NOT_AVAILABLE.match(message):
@@ -70,7 +83,7 @@ class ScratchDatabase:
                         f"{error.path.name}:{error.line}: the temporary server does not have extension {missing[1]};"
                         " these migrations can only be reviewed on a server that has it"
                     ) from error
-                if self._setup is None:
+                if self._setup is None or error.is_dirty:
                     raise
                 found = _OBSTACLE.match(message)
                 if (found is None or found[1] != "schema") and self._add_late_extensions(self._setup, error):
@@ -247,6 +260,18 @@ class ScratchDatabase:
                 self._made.add(("extension", name))
 
 
+@contextmanager
+def on_temporary_server() -> Iterator[None]:
+    """Remove the advice to repair the ledger from the error of a script that fails in the block."""
+    try:
+        yield
+    except ScriptFailed as error:
+        if not error.is_dirty:
+            raise
+        advice = "this happened on a temporary server: correct the file and run again"
+        raise error.but(advice) from error.__cause__
+
+
 def create_scratch_database(
     server: ScratchServer, name: str, setup: DatabaseSetup | None, *, is_copied: bool = False
 ) -> ScratchDatabase:
@@ -261,6 +286,16 @@ def create_scratch_database(
     database = ScratchDatabase(with_session(server.make_plain_database(name), session), setup)
     database.create_setup(is_copied=is_copied)
     return database
+
+
+def _run_in_one_transaction(database: ScratchDatabase, script: Script) -> None:
+    """Run a script with several transactions in a single one that is rolled back."""
+    script.check()
+    with open_connection(database.url) as connection, connection.transaction(force_rollback=True):
+        for transaction in script.transactions:
+            with connection.transaction(force_rollback=not transaction.commits):
+                for statement in transaction.statements[len(transaction.modes()) :]:
+                    execute_statement(connection, script, statement)
 
 
 def _create_role(connection: Connection, name: str) -> None:

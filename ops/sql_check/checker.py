@@ -13,6 +13,7 @@ from db.session import connect
 from infra.spec.roles import SCHEMA
 from ops.errors import Exit, OpsError
 from ops.git import GitError, git
+from ops.migrations.scratch_database import on_temporary_server
 from ops.servers.scratch_server import ScratchServer
 from ops.sql_check import grants
 from ops.sql_check.comparison import mismatches
@@ -94,7 +95,8 @@ def _describe(url: str, queries: Mapping[str, NamedQuery]) -> tuple[dict[str, De
 
 
 def _migrated(server: ScratchServer, name: str, folder: Path) -> str:
-    apply_pending(server.make_database(name), read_source(folder))
+    with on_temporary_server():
+        apply_pending(server.make_database(name), read_source(folder))
     # Checked with the application's login, so that a missing privilege is a finding too.
     return server.url(name, "app_a")
 

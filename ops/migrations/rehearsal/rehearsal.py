@@ -26,6 +26,7 @@ from ops.migrations.rehearsal.database_copy import DatabaseCopy, SourceDatabase,
 from ops.migrations.rehearsal.parameters import Parameters
 from ops.migrations.rehearsal.query_sources import queries_of_folder, queries_of_server, with_types
 from ops.migrations.rehearsal.traffic import Call, Traffic, failing, unreplayable
+from ops.migrations.scratch_database import on_temporary_server
 from ops.servers.scratch_server import scratch_server
 from ops.sql_check.declared import all_queries
 from ops.toolchain.progress import Progress
@@ -206,9 +207,10 @@ def _migrate_under_traffic(
         time.sleep(options.before_seconds)
         _await_each(traffic, 0.0)
         began = time.monotonic()
-        applied = apply_pending(
-            copy.url, migrations, ignore_missing=options.ignore_missing, on_event=record.hear
-        )
+        with on_temporary_server():
+            applied = apply_pending(
+                copy.url, migrations, ignore_missing=options.ignore_missing, on_event=record.hear
+            )
         ended = time.monotonic()
         record.now = None
         time.sleep(_AFTER_SECONDS)

@@ -17,6 +17,7 @@ from ops.errors import Exit
 from ops.migrations import plan, verification
 from ops.servers import scratch_server as scratch
 from ops.servers.scratch_server import ScratchServer
+from tests.cases import in_case
 from tests.integration.migrations.conftest import Run, invoke
 from tests.integration.migrations.kinds import KINDS, Kind
 from tests.integration.migrator.conftest import SharedScratch
@@ -210,6 +211,52 @@ def test_an_extension_that_the_temporary_server_lacks_is_named(run: Run, tmp_pat
     planned = run("plan", "--from-scratch", "--folder", tmp_path)
     assert planned.code == Exit.ERROR
     assert planned.error.startswith("1_a.sql:2: the temporary server does not have extension postgis;")
+
+
+@promise("foreign databases and folders are reviewed with their own roles, schemas and extensions")
+def test_a_file_that_commits_before_it_needs_something_is_reviewed(
+    run: Run, foreign_server: ScratchServer, tmp_path: Path
+) -> None:
+    kind = Kind(
+        {
+            "1_a.sql": "BEGIN; CREATE TABLE a (); COMMIT; CREATE EXTENSION citext; CREATE TABLE b (e citext);",
+            "2_b.sql": "CREATE TABLE c (); ROLLBACK; CREATE TABLE c (); COMMIT; GRANT SELECT ON c TO partial_reader;",
+        },
+        administrator="CREATE ROLE partial_reader",
+    )
+    folder = tmp_path / "migrations"
+    write_files(kind, folder)
+    planned = run("plan", "--from-scratch", "--folder", folder)
+    assert (planned.code, planned.error) == (Exit.FINE, "")
+    target = create_target(foreign_server, "partial", kind)
+    apply_pending(target.url, read_source(folder))
+    verified = run("verify", "--url", target.url, "--folder", folder)
+    assert (verified.error, verified.out) == ("", "the database matches the 2 applied migrations\n")
+    target.execute("DROP TABLE _sqlx_migrations")
+    adopted = run("baseline", "2", "--url", target.url, "--folder", folder, "--dry-run")
+    assert adopted.code == Exit.FINE, adopted.error
+
+
+@pytest.mark.parametrize(
+    ("name", "script"),
+    [
+        ("transactions", "CREATE TABLE a (); COMMIT; SELECT 1 / 0"),
+        ("block", "-- no-transaction\nDO $$BEGIN COMMIT; PERFORM 1 / 0; END$$"),
+    ],
+)
+def test_a_temporary_database_is_never_to_be_repaired(
+    run: Run, foreign_server: ScratchServer, tmp_path: Path, name: str, script: str
+) -> None:
+    (tmp_path / "1_a.sql").write_text(script)
+    (tmp_path / "2_b.sql").write_text("SELECT 1")
+    target = create_target(foreign_server, f"unrepaired_{name}", Kind({}))
+    for command in (("plan", "--from-scratch"), ("baseline", "1", "--url", target.url)):
+        outcome = run(*command, "--folder", tmp_path)
+        with in_case(command, outcome):
+            assert outcome.code == Exit.ERROR
+            assert outcome.error.startswith("1_a.sql:")
+            assert "division by zero" in outcome.error
+            assert "repair" not in outcome.error
 
 
 def test_the_settings_schema_ledger_and_rules_apply(

@@ -311,11 +311,13 @@ def test_nothing_pending_is_reported_before_anything_is_copied(rehearse: Callabl
 def test_a_migration_that_fails_is_named(
     rehearse: Callable[..., Outcome], write: Write, one_query: tuple[str | Path, ...]
 ) -> None:
-    write("9001_wrong.sql", "ALTER TABLE users ADD CHECK (id < 0)")
+    write("9001_wrong.sql", "CREATE TABLE a (); COMMIT;\nALTER TABLE users ADD CHECK (id < 0)")
     outcome = rehearse(*one_query)
     assert outcome.code == Exit.ERROR
-    assert "9001_wrong.sql:1: check constraint" in outcome.error
+    assert "9001_wrong.sql:2: check constraint" in outcome.error
     assert "(SQLSTATE 23514)" in outcome.error
+    # The ledger that would be repaired is that of the copy.
+    assert "repair" not in outcome.error
 
 
 def test_a_larger_database_than_allowed_is_refused(rehearse: Callable[..., Outcome], write: Write) -> None:
