@@ -7,7 +7,8 @@ migration stays dirty, and a person must decide.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -15,10 +16,13 @@ from psycopg.errors import InsufficientPrivilege
 from psycopg.rows import class_row
 
 from db.migrator.connection import Connection
+from db.migrator.errors import LockHeld
+from db.migrator.lock import describe_session
 from db.migrator.script import LETTER, LETTER_DIGIT_OR_DOLLAR, Statement, tokens
 from db.migrator.source import Script
 from db.migrator.statement_problems import runs_outside_transaction
 
+_WORKER_POLL_SECONDS = 0.2
 # These match `Statement.plain`.
 _IDENTIFIER = rf'(?:"(?:[^"]|"")+"|{LETTER}{LETTER_DIGIT_OR_DOLLAR}*)'
 _QUALIFIED = rf"{_IDENTIFIER}(?: \. {_IDENTIFIER}){{0,2}}"
@@ -250,6 +254,33 @@ def worker_of(connection: Connection, statement: Statement) -> tuple[str, int] |
         if row is not None:
             return f"partition {match['partition']} is being detached", int(str(row[0]))
     return None
+
+
+def await_worker(
+    connection: Connection, statement: Statement, limit_seconds: float, on_wait: Callable[[str], None]
+) -> None:
+    """Wait until no other session works on a statement's index or partition. Raises LockHeld after the limit.
+
+    `on_wait` is called once, with what the session does, if there is one.
+    """
+    deadline = time.monotonic() + limit_seconds
+    is_told = False
+    while (found := worker_of(connection, statement)) is not None:
+        what, pid = found
+        # pg_stat_activity shows the details of the login's other sessions to the login, but not to role owner.
+        connection.execute("SET ROLE NONE")
+        worker = describe_session(connection, pid)
+        connection.execute("RESET ROLE")
+        if time.monotonic() >= deadline:
+            raise LockHeld(
+                f"{what} by another session: {worker}; waited {limit_seconds:g} s. Wait until it is finished"
+                " (pg_stat_activity and pg_stat_progress_create_index show it), or end it with"
+                f" `SELECT pg_terminate_backend({pid})`, and run again"
+            )
+        if not is_told:
+            on_wait(f"{what} by {worker}")
+            is_told = True
+        time.sleep(_WORKER_POLL_SECONDS)
 
 
 def _leftovers(connection: Connection, statement: Statement) -> list[int]:

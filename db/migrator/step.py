@@ -26,9 +26,10 @@ from db.migrator.errors import DirtyMigration, LedgerMismatch, LockHeld, Migrati
 from db.migrator.events import Applied, Event, OnEvent
 from db.migrator.failure import attributed_to, gave_up, left_dirty, not_removed, recording
 from db.migrator.ledger import Ledger, LedgerRow
-from db.migrator.lock import LockedSession, describe_session
+from db.migrator.lock import LockedSession
 from db.migrator.lock_wait import LockBudget, LockLimits, bound_lock_waits, milliseconds
 from db.migrator.resumption import (
+    await_worker,
     can_leave_dirty,
     can_resume,
     commits_itself,
@@ -48,7 +49,6 @@ from db.migrator.transactions import Transaction, groups
 
 # SQLSTATEs of a statement that cannot run in a transaction, or that would end it.
 _WANTS_NO_TRANSACTION = {"25001", "2D000"}
-_WORKER_POLL_SECONDS = 0.2
 # Stands for the end of a transaction, where otherwise the offset of a group is.
 _END = -1
 
@@ -353,29 +353,10 @@ class MigrationStep:
             self._await_worker(migration, statement)
 
     def _await_worker(self, migration: Migration, statement: Statement) -> None:
-        """Wait until no other session works on a statement's index or partition. Raises LockHeld after the limit."""
-        connection = self.session.connection
-        deadline = time.monotonic() + self.limits.migrator_lock_seconds
-        is_told = False
-        while True:
-            found = worker_of(connection, statement)
-            if found is None:
-                return
-            what, pid = found
-            # pg_stat_activity shows the details of the login's other sessions to the login, but not to role owner.
-            connection.execute("SET ROLE NONE")
-            worker = describe_session(connection, pid)
-            connection.execute("RESET ROLE")
-            if time.monotonic() >= deadline:
-                raise LockHeld(
-                    f"{what} by another session: {worker}; waited {self.limits.migrator_lock_seconds:g} s. Wait until"
-                    " it is finished (pg_stat_activity and pg_stat_progress_create_index show it), or end it with"
-                    f" `SELECT pg_terminate_backend({pid})`, and run again"
-                )
-            if not is_told:
-                self.on_event(Event("waiting", migration, f"{what} by {worker}"))
-                is_told = True
-            time.sleep(_WORKER_POLL_SECONDS)
+        def waiting(what: str) -> None:
+            self.on_event(Event("waiting", migration, what))
+
+        await_worker(self.session.connection, statement, self.limits.migrator_lock_seconds, waiting)
 
     def _is_to_do(self, migration: Migration, row: LedgerRow | None) -> bool:
         if row is not None and row.checksum != migration.checksum:
