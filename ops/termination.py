@@ -22,7 +22,7 @@ _REPEAT_SECONDS = 1.0
 def terminable() -> Iterator[None]:
     """Raise KeyboardInterrupt in the block on SIGTERM and SIGHUP, except for one that is ignored, as under nohup.
 
-    The exception has the signal as its argument. It is no subclass, because subprocess.Popen compares the exact class.
+    The exception has the signal as its argument. A subclass would not do: subprocess.Popen compares the exact class.
     Only the main thread may enter the block.
     """
     with _handled(_SIGNALS, _raise):
@@ -69,8 +69,7 @@ def exit_code(error: BaseException | None, otherwise: int = 128 + signal.SIGINT)
     """Return the exit code for the signal that led to an error, or `otherwise` if none did."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
-            (number,) = error.args or (signal.SIGINT,)
-            return 128 + number
+            return 128 + int(error.args[0] if error.args else signal.SIGINT)
         error = error.__context__
     return otherwise
 
