@@ -20,6 +20,10 @@ from db.migrator.source import Migration, checksum_of, require_version
 
 # Returns the contents that a migration's up file may have had, in any order; nothing if unknown.
 OldTexts = Callable[[Migration], Iterable[bytes]]
+_MAY_BE_SHARED = (
+    "may belong to another program that shares this ledger; nothing was changed. Remove the setting ignore-missing if"
+    " this ledger is not shared"
+)
 
 
 @dataclass(frozen=True)
@@ -65,14 +69,24 @@ def repair_checksums(
 
 
 def mark_applied(
-    conninfo: str, migrations: Sequence[Migration], version: int, *, wait_seconds: float = 30.0
+    conninfo: str,
+    migrations: Sequence[Migration],
+    version: int,
+    *,
+    ignore_missing: bool = False,
+    wait_seconds: float = 30.0,
 ) -> Repair:
-    """Record that a dirty or pending migration was done by hand. Raises Unproven if it is applied already."""
+    """Record that a dirty or pending migration was done by hand.
+
+    Raises Unproven if it is applied already, or under another number. With `ignore_missing`, a row without a file may
+    be another program's, so it is not taken for the migration.
+    """
     migration = require_version(version, migrations)
     with _ledger(conninfo, wait_seconds) as (connection, ledger):
         row = ledger.row(connection, version)
         if row is None:
-            _refuse_renumbered(ledger.rows(connection), migrations, migration)
+            if not ignore_missing:
+                _refuse_renumbered(ledger.rows(connection), migrations, migration)
             connection.execute(ledger.insert(migration).encode())
             return Repair(version, migration.name, "mark-applied", "it was pending and is now applied")
         if row.success:
@@ -83,20 +97,28 @@ def mark_applied(
 
 
 def record_move(
-    conninfo: str, migrations: Sequence[Migration], version: int, *, wait_seconds: float = 30.0
+    conninfo: str,
+    migrations: Sequence[Migration],
+    version: int,
+    *,
+    ignore_missing: bool = False,
+    wait_seconds: float = 30.0,
 ) -> Repair:
     """Record that pending migration `version` was applied under another number, which has no file any more.
 
-    Raises Unproven unless the ledger has exactly one applied row without a file and with the file's checksum.
+    Raises Unproven unless the ledger has exactly one applied row without a file and with the file's checksum. With
+    `ignore_missing`, such a row may be another program's, and is refused too.
     """
     migration = require_version(version, migrations)
+    if ignore_missing:
+        raise Unproven(f"a row of the same text as {migration.up.path.name} {_MAY_BE_SHARED}")
     with _ledger(conninfo, wait_seconds) as (connection, ledger):
         rows = ledger.rows(connection)
         if any(row.version == version for row in rows):
             raise Unproven(
                 f"migration {version} ({migration.description}) is in the ledger already; nothing was changed"
             )
-        found = _former_rows(rows, migrations, migration)
+        found = former_rows(rows, migrations, migration)
         if len(found) != 1:
             versions = ", ".join(str(row.version) for row in found)
             what = (
@@ -129,10 +151,7 @@ def forget(
         row = _row(ledger, connection, version)
         migration = next((m for m in migrations if m.version == version), None)
         if migration is None and ignore_missing:
-            raise Unproven(
-                f"migration {version} ({row.description}) has no file, so it may belong to another program that shares"
-                " this ledger; nothing was changed. Remove the setting ignore-missing if this ledger is not shared"
-            )
+            raise Unproven(f"migration {version} ({row.description}) has no file, so it {_MAY_BE_SHARED}")
         if row.success and migration is not None:
             raise Unproven(
                 f"migration {version} ({row.description}) is applied and has its file; without its row it would"
@@ -157,7 +176,7 @@ def _ledger(conninfo: str, wait_seconds: float) -> Iterator[tuple[Connection, Le
             yield connection, ledger
 
 
-def _former_rows(
+def former_rows(
     rows: Iterable[LedgerRow], migrations: Iterable[Migration], migration: Migration
 ) -> list[LedgerRow]:
     """Return the applied rows without a file that have the migration's checksum."""
@@ -172,10 +191,11 @@ def _former_rows(
 def _refuse_renumbered(
     rows: Iterable[LedgerRow], migrations: Iterable[Migration], migration: Migration
 ) -> None:
-    if former := _former_rows(rows, migrations, migration):
+    if former := former_rows(rows, migrations, migration):
         raise Unproven(
             f"{migration.up.path.name} was applied as version {former[0].version}, whose row would stay without a file;"
-            f" run `groundwork migrate repair --moved {migration.version}` instead"
+            f" run `groundwork migrate repair --moved {migration.version}` instead. If another program keeps its"
+            " migrations in this ledger too, set ignore-missing"
         )
 
 

@@ -22,10 +22,10 @@ from db.migrator.resumption import can_leave_dirty, can_resume
 from db.migrator.source import Migration, require_version
 from db.migrator.step import MigrationStep
 
+_IF_SHARED = "If another program keeps its migrations in this ledger too, pass --ignore-missing"
 _ADVICE_ON_MISSING = (
-    "restore the file, or deploy the release that has it. If another program keeps its migrations in this ledger too,"
-    " pass --ignore-missing. If the file is lost, `groundwork migrate repair --forget VERSION` deletes the ledger's row"
-    " and leaves the schema as it is"
+    f"restore the file, or deploy the release that has it. {_IF_SHARED}. If the file is lost, `groundwork migrate"
+    " repair --forget VERSION` deletes the ledger's row and leaves the schema as it is"
 )
 
 
@@ -237,8 +237,9 @@ def _problems(rows: Iterable[LedgerRow], migrations: dict[int, Migration]) -> It
             moved = renumbered[row.checksum]
             yield LedgerMismatch(
                 f"migration {row.version} ({row.description}) is applied but has no file, and the pending"
-                f" {moved.up.path.name} has the same text; rename that file back to number {row.version}, or record the"
-                f" new number with `groundwork migrate repair --moved {moved.version}`",
+                f" {moved.up.path.name} has the same text. {_IF_SHARED}. Otherwise rename that file back to"
+                f" number {row.version}, or record the new number with `groundwork migrate repair --moved"
+                f" {moved.version}`",
                 version=row.version,
             )
         elif migration is None:

@@ -21,7 +21,7 @@ from ops.errors import Exit, OpsError
 from ops.output import print_json, print_line
 
 if TYPE_CHECKING:
-    from db.migrator import Migration
+    from db.migrator import LedgerRow, Migration
 
 _yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation")
 _dry_run = click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing")
@@ -90,23 +90,37 @@ def repair(
     with exit_codes():
         migrations = read_migrations(folder)
     conninfo = migration_database_to_change(url, stack)
-    if mark_applied is not None or forget is not None:
-        what = f"mark version {mark_applied} as applied"
-        if forget is not None:
-            with exit_codes():
-                what = f"delete {_row_of(conninfo, migrations, forget)} from the ledger"
+    ignored = migrate_settings().ignore_missing
+    what, why = None, "the schema is not checked"
+    with exit_codes():
+        if mark_applied is not None:
+            what = f"mark version {mark_applied} as applied"
+        elif forget is not None:
+            what = f"delete {_row_of(conninfo, migrations, forget)} from the ledger"
+        # A move that is not certain is refused below.
+        elif moved is not None and not ignored and (row := _former_row(conninfo, migrations, moved)):
+            what = f"give {_described(row)} the number {moved}"
+            why = "the row may belong to another program that shares this ledger"
+    if what is not None:
         confirm(
-            f"Really {what}? No SQL is run, and the schema is not checked.",
+            f"Really {what}? No SQL is run, and {why}.",
             yes=yes,
-            unasked=f"cannot {what} without confirmation, because the schema is not checked",
+            unasked=f"cannot {what} without confirmation, because {why}",
         )
     with exit_codes():
         if mark_applied is not None:
-            done = [migrator.mark_applied(conninfo, migrations, mark_applied, wait_seconds=wait_seconds)]
+            done = [
+                migrator.mark_applied(
+                    conninfo, migrations, mark_applied, ignore_missing=ignored, wait_seconds=wait_seconds
+                )
+            ]
         elif moved is not None:
-            done = [migrator.record_move(conninfo, migrations, moved, wait_seconds=wait_seconds)]
+            done = [
+                migrator.record_move(
+                    conninfo, migrations, moved, ignore_missing=ignored, wait_seconds=wait_seconds
+                )
+            ]
         elif forget is not None:
-            ignored = migrate_settings().ignore_missing
             done = [
                 migrator.forget(
                     conninfo, migrations, forget, ignore_missing=ignored, wait_seconds=wait_seconds
@@ -139,9 +153,23 @@ def _row_of(conninfo: str, migrations: Sequence[Migration], version: int) -> str
 
     state = status(conninfo, migrations)
     row = next((row for row in (*state.applied, *state.interrupted) if row.version == version), None)
-    if row is None:
-        return f"the row of version {version}"
-    return f"the row of version {version} ({row.description}, {row.installed_on:%Y-%m-%d %H:%M:%S %Z})"
+    return f"the row of version {version}" if row is None else _described(row)
+
+
+def _former_row(conninfo: str, migrations: Sequence[Migration], version: int) -> LedgerRow | None:
+    """Return the only row without a file that has the text of pending migration `version`; None if there is not one."""
+    from db.migrator import status
+    from db.migrator.repair import former_rows
+    from db.migrator.source import require_version
+
+    migration = require_version(version, migrations)
+    state = status(conninfo, migrations)
+    found = former_rows(state.applied, migrations, migration) if migration in state.pending else []
+    return found[0] if len(found) == 1 else None
+
+
+def _described(row: LedgerRow) -> str:
+    return f"the row of version {row.version} ({row.description}, {row.installed_on:%Y-%m-%d %H:%M:%S %Z})"
 
 
 @click.command("baseline")

@@ -237,6 +237,25 @@ def test_a_shared_ledger_works_only_if_rows_without_a_file_are_ignored(
     assert project.psql("SELECT version FROM _sqlx_migrations ORDER BY 1").split() == ["1", "20"]
 
 
+def test_a_row_of_another_program_with_the_same_text_is_not_taken_for_a_renumbered_file(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", project.url)
+    project.write("groundwork.toml", "")
+    project.write("theirs/20_ext.sql", "SELECT 20;")
+    assert project.run("up", "--folder", "theirs").code == Exit.FINE
+    project.write("migrations/101_ext.sql", "SELECT 20;")
+    refused = project.run("up")
+    assert (refused.code, "pass --ignore-missing" in refused.error) == (Exit.MISMATCH, True)
+    project.write("groundwork.toml", "[migrate]\nignore-missing = true\n")
+    refused = project.run("repair", "--moved", "101", "--yes")
+    assert (refused.code, "may belong to another program" in refused.error) == (Exit.REFUSED, True)
+    assert project.run("repair", "--mark-applied", "101", "--yes").code == Exit.FINE
+    assert project.run("up").code == Exit.FINE
+    rows = project.psql("SELECT version FROM _sqlx_migrations ORDER BY 1").split()
+    assert rows == ["1", "2", "20", "101"]
+
+
 @promise("`migrate` reads sqlx.toml as sqlx-cli 0.9 does, and refuses other keys by name")
 def test_sqlx_toml_selects_folder_schema_ledger_and_variable(
     project: Project, monkeypatch: pytest.MonkeyPatch

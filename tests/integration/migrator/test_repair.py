@@ -244,7 +244,11 @@ def test_a_renumbered_migration_is_recorded_as_moved(run: Run, write: Write, own
     # Otherwise the old row would stay.
     refused = run("repair", "--mark-applied", "7", "--yes")
     assert (refused.code, "--moved 7" in refused.error) == (Exit.REFUSED, True)
-    assert run("repair", "--moved", "7").out == "repaired 7_a_new_name: moved, it was applied as version 1\n"
+    refused = run("repair", "--moved", "7")
+    assert refused.code == Exit.REFUSED
+    assert re.match(r"cannot give the row of version 1 \(a, .* UTC\) the number 7 without", refused.error)
+    done = run("repair", "--moved", "7", "--yes")
+    assert done.out == "repaired 7_a_new_name: moved, it was applied as version 1\n"
     rows = owner.execute("SELECT version, description FROM _sqlx_migrations").fetchall()
     assert rows == [(7, "a new name")]
     assert run("status").code == Exit.FINE
