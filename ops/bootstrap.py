@@ -199,7 +199,8 @@ def _session(
     # All statements are short. The timeout turns one that hangs into an error.
     given["options"] = "-c statement_timeout=120s"
     given["application_name"] = "groundwork bootstrap"
-    with _translated_errors(), connect(given) as connection:
+    # The administrator never runs a function that another role created in a schema of the search_path.
+    with _translated_errors(), connect(given, search_path="pg_catalog") as connection:
         yield connection
 
 

@@ -59,6 +59,7 @@ def _exit_codes() -> dict[type[Exception], Exit]:
             migrator.LedgerMismatch: Exit.MISMATCH,
             migrator.NoLedger: Exit.MISMATCH,
             migrator.SecondLedger: Exit.REFUSED,
+            migrator.UntrustedLedger: Exit.REFUSED,
             migrator.LockHeld: Exit.LOCKED,
             migrator.Unreachable: Exit.UNREACHABLE,
             migrator.InvalidUrl: Exit.USAGE,

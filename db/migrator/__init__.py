@@ -25,6 +25,7 @@ from db.migrator.errors import (
     UnknownMigration,
     Unproven,
     Unreachable,
+    UntrustedLedger,
 )
 from db.migrator.events import Applied, Event, EventKind, OnEvent
 from db.migrator.phase import PHASES, Phase
@@ -107,6 +108,7 @@ __all__ = [
     "UnknownMigration",
     "Unproven",
     "Unreachable",
+    "UntrustedLedger",
     "apply_pending",
     "compare",
     "create_schemas",

@@ -7,6 +7,7 @@ its table.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,17 +63,27 @@ def read_catalog(conninfo: str) -> Catalog:
 def catalog_of(connection: Connection) -> Catalog:
     """Read the schema in the connection's transaction. Sets time zone and search_path for the rest of it."""
     # Definitions depend on both: visible names have no schema, and partition bounds are in the session's time zone.
-    connection.execute(
-        "SELECT set_config('timezone', 'UTC', true), set_config('search_path', coalesce("
-        " (SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
-        " WHERE relname = parts[cardinality(parts)] AND relkind = 'r'"
-        " AND (cardinality(parts) = 1 OR nspname = parts[1])"
-        " ORDER BY pg_table_is_visible(pg_class.oid) DESC, 1 LIMIT 1),"
-        f" quote_ident(current_schema()), ''), true) FROM parse_ident({NAME}) AS parts",
+    row = connection.execute(
+        "SELECT set_config('timezone', 'UTC', true), coalesce("
+        " (SELECT quote_ident(nspname::text) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+        " WHERE relname = parts[pg_catalog.cardinality(parts)] AND relkind = 'r'"
+        " AND (pg_catalog.cardinality(parts) = 1 OR nspname = parts[1])"
+        " ORDER BY pg_table_is_visible(pg_class.oid) DESC, nspname LIMIT 1),"
+        f" quote_ident(current_schema()::text), '') FROM parse_ident({NAME}) AS parts",
         [TABLE],
+    ).fetchone()
+    assert row is not None
+    # The server looks up functions and operators when it opens a cursor, and shortens names when it reads from one.
+    connection.execute("SET LOCAL search_path = pg_catalog")
+    for number, query in enumerate((*QUERIES, PARTITIONS)):
+        connection.execute(f"DECLARE catalog_{number} NO SCROLL CURSOR FOR {query}".encode())
+    connection.execute("SELECT set_config('search_path', %s, true)", [row[1]])
+    *found, partitions = (
+        connection.execute(f"FETCH ALL FROM catalog_{number}".encode()).fetchall()
+        for number in range(len(QUERIES) + 1)
     )
-    rows = [row for query in QUERIES for row in connection.execute(query.encode()).fetchall()]
-    partitions = connection.execute(PARTITIONS.encode()).fetchall()
+    connection.execute("; ".join(f"CLOSE catalog_{number}" for number in range(len(QUERIES) + 1)).encode())
+    rows = itertools.chain.from_iterable(found)
     monthly = {str(name): str(parent) for name, parent in partitions if _is_monthly(str(name), str(parent))}
     entries = {
         str(name): Entry(str(definition or ""), None if of is None else str(of))

@@ -78,6 +78,18 @@ def open_connection(conninfo: str) -> Iterator[Connection]:
             yield connection
 
 
+@contextmanager
+def built_in_names(connection: Connection) -> Iterator[None]:
+    """Find functions and operators only in pg_catalog during the block. Rolls back what the block changes.
+
+    Otherwise another role's function in a schema of the search_path, with exactly the types of a call, has priority
+    over a built-in one for any type, and runs with the privileges of the session.
+    """
+    with connection.transaction(force_rollback=True):
+        connection.execute("SET LOCAL search_path = pg_catalog")
+        yield
+
+
 def reset_of(conninfo: str) -> str:
     """Return SQL that resets a session of this connection string to its initial state."""
     return f"{_RESET}; {_settings(session_of(str(_parsed(conninfo).get('options') or '')))}"

@@ -83,6 +83,10 @@ class SecondLedger(MigrationError):
     """Programs with the same database URL record their migrations in two tables. Nothing was changed."""
 
 
+class UntrustedLedger(MigrationError):
+    """The table of the ledger's name is another role's, or is not a table. Nothing was changed."""
+
+
 class NotRevertible(MigrationError):
     """A migration to revert has no down file."""
 

@@ -39,7 +39,7 @@ _REMEDIES = {
 _SHOWN = 3
 # The tables on which other sessions hold locks and that a statement names.
 _HOLDERS = """
-    SELECT pid, string_agg(DISTINCT relname, ', ' ORDER BY relname)
+    SELECT pid, string_agg(DISTINCT relname::text, ', ' ORDER BY relname::text)
     FROM pg_locks JOIN pg_class ON pg_class.oid = relation
     WHERE locktype = 'relation' AND granted AND pid <> pg_backend_pid() AND relname = ANY(%s)
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())

@@ -2,6 +2,10 @@
 
 The methods that take an open connection raise the driver's errors unchanged. The others return SQL without parameters,
 so that the migrator can send it in one round trip with other statements.
+
+The queries run with the search_path of the migrations. Any role that may create a function or an operator in one of its
+schemas could give it exactly the types of a call, and the server prefers that to a built-in one for any type. So a
+function for any type is called with its schema, and operands have the types of a built-in operator.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from psycopg.errors import DuplicateTable, InsufficientPrivilege, InvalidSchemaN
 from psycopg.rows import class_row
 
 from db.migrator.connection import Connection
-from db.migrator.errors import MigrationError, SecondLedger
+from db.migrator.errors import MigrationError, SecondLedger, UntrustedLedger
 from db.migrator.source import Migration
 from db.migrator.url import DEFAULT_PATH, LEDGER, LOGIN_PATH
 
@@ -36,33 +40,45 @@ _CREATE = """
 """
 # An SQL expression for the ledger's name in this session. The parameter is the default.
 NAME = f"coalesce(nullif(current_setting('{LEDGER}', true), ''), %s)"
+# Whether the session trusts the ledger's owner, who may run code with its privileges by a trigger, a rule or a policy.
+# pg_has_role counts a superuser as a member of every role. A role that cannot create a ledger only reads it.
+_TRUSTED = """(
+    owner.rolname = current_user OR owner.rolsuper
+    OR relowner = (SELECT datdba FROM pg_database WHERE datname = current_database())
+    OR NOT (SELECT bool_or(rolsuper) FROM pg_roles WHERE rolname IN (current_user, session_user))
+       AND (pg_has_role(current_user, relowner, 'MEMBER') OR pg_has_role(session_user, relowner, 'MEMBER'))
+    OR NOT has_schema_privilege(relnamespace, 'CREATE')
+)"""
 # The session's ledger, and the tables of its name that other programs may use, on the search_path. A name with a schema
 # that was chosen for the ledger excludes no others.
 _FIND = f"""
     WITH named AS (SELECT name, parse_ident(name) AS parts FROM {NAME} AS name), found AS (
         -- to_regclass fails for a schema without USAGE.
-        SELECT parts, CASE
-            WHEN cardinality(parts) = 1
+        SELECT parts, pg_catalog.cardinality(parts) AS length, CASE
+            WHEN pg_catalog.cardinality(parts) = 1
                 OR (SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = parts[1])
-            THEN to_regclass(name)
+            THEN to_regclass(name)::oid
         END AS ledger FROM named
     )
-    SELECT nspname, relname, pg_class.oid = ledger IS TRUE
+    SELECT nspname, relname, pg_class.oid = ledger IS TRUE, relkind IN ('r', 'p'), owner.rolname, current_user,
+           {_TRUSTED}
     FROM found, pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    JOIN pg_roles AS owner ON owner.oid = relowner
     WHERE pg_class.oid = ledger
-       OR relname = parts[cardinality(parts)] AND relkind IN ('r', 'p') AND nspname = ANY (current_schemas(false))
-      AND (cardinality(parts) = 1 OR nullif(current_setting('{DEFAULT_PATH}', true), '') IS NOT NULL)
+       OR relname = parts[length] AND relkind IN ('r', 'p') AND nspname = ANY (current_schemas(false))
+      AND (length = 1 OR nullif(current_setting('{DEFAULT_PATH}', true), '') IS NOT NULL)
       AND has_table_privilege(pg_class.oid, 'SELECT')
-    ORDER BY array_position(current_schemas(false), nspname)
+    ORDER BY pg_catalog.array_position(current_schemas(false), nspname)
 """
 # The search_path that a new session of this login has in this database, without the settings of its connection string.
 _LOGIN_PATH = """
     coalesce((
-        SELECT substr(setting, length('search_path=') + 1) FROM pg_db_role_setting, unnest(setconfig) AS setting
+        SELECT substr(setting, length('search_path=') + 1)
+        FROM pg_db_role_setting, pg_catalog.unnest(setconfig) AS setting
         WHERE starts_with(setting, 'search_path=')
-          AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = session_user))
-          AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-        ORDER BY setrole <> 0 DESC, setdatabase <> 0 DESC LIMIT 1
+          AND setrole IN ('0'::oid, (SELECT oid FROM pg_roles WHERE rolname = session_user))
+          AND setdatabase IN ('0'::oid, (SELECT oid FROM pg_database WHERE datname = current_database()))
+        ORDER BY setrole <> '0'::oid DESC, setdatabase <> '0'::oid DESC LIMIT 1
     ), (SELECT boot_val FROM pg_settings WHERE name = 'search_path'))
 """
 _USE_DEFAULT_PATH = f"""
@@ -70,11 +86,12 @@ _USE_DEFAULT_PATH = f"""
     FROM current_setting('{DEFAULT_PATH}') AS path
 """
 _ELSEWHERE = f"""
-    SELECT session_user, current_user, array_agg(nspname::text ORDER BY nspname) FILTER (WHERE nspname IS NOT NULL)
+    SELECT session_user, current_user,
+           pg_catalog.array_agg(nspname::text ORDER BY nspname) FILTER (WHERE nspname IS NOT NULL)
     FROM parse_ident({NAME}) AS parts LEFT JOIN (
         pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-    ) ON relname = parts[cardinality(parts)] AND relkind IN ('r', 'p')
-        AND (cardinality(parts) = 1 OR nspname = parts[1])
+    ) ON relname = parts[pg_catalog.cardinality(parts)] AND relkind IN ('r', 'p')
+        AND (pg_catalog.cardinality(parts) = 1 OR nspname = parts[1])
 """
 _ROWS = (
     "SELECT version, description, installed_on, success, checksum, execution_time FROM {} ORDER BY version"
@@ -129,7 +146,8 @@ class Ledger:
     def find(cls, connection: Connection) -> Ledger | None:
         """Return the session's ledger, on its search_path unless its name has a schema, or None.
 
-        Raises SecondLedger if another program with the same database URL may use another table.
+        Raises SecondLedger if another program with the same database URL may use another table, and UntrustedLedger if
+        another role could run code with the session's privileges by means of the ledger.
         """
         default_path = _value(connection, f"SELECT nullif(current_setting('{DEFAULT_PATH}', true), '')")
         if default_path is None:
@@ -138,10 +156,13 @@ class Ledger:
             with connection.transaction(force_rollback=True):
                 connection.execute(_USE_DEFAULT_PATH)
                 rows = connection.execute(_FIND, [TABLE]).fetchall()
-        found = next((cls(str(schema), str(table)) for schema, table, is_ours in rows if is_ours), None)
-        others = [cls(str(schema), str(table)) for schema, table, is_ours in rows if not is_ours]
+        ours = next((row for row in rows if row[2]), None)
+        found = None if ours is None else cls(str(ours[0]), str(ours[1]))
+        others = [cls(str(schema), str(table)) for schema, table, is_ours, *_ in rows if not is_ours]
         if others:
             raise SecondLedger(_second_ledger(connection, found, others[0], is_set=default_path is not None))
+        if found is not None and ours is not None:
+            _require_trust(found, *ours[3:])
         return found
 
     @classmethod
@@ -178,7 +199,8 @@ class Ledger:
         except (DuplicateTable, UniqueViolation):
             # sqlx-cli takes no lock, and IF NOT EXISTS can lose a race with it. The table exists now.
             pass
-        return ledger
+        # Another role may have created it in the meantime.
+        return cls.find(connection) or ledger
 
     def rows(self, connection: Connection) -> tuple[LedgerRow, ...]:
         """Return all rows, ordered by version."""
@@ -263,6 +285,20 @@ def describe_absence(connection: Connection) -> str:
         f" {names}, which has a table of its name. Then use the role that applies migrations, or put the schema on the"
         " search_path and grant USAGE on it and SELECT on the table"
     )
+
+
+def _require_trust(ledger: Ledger, is_table: object, owner: object, user: object, is_trusted: object) -> None:
+    if not is_table:
+        raise UntrustedLedger(
+            f"{ledger.name} is not a table, so it cannot be the ledger; nothing was changed. Drop it, or set the key"
+            " `ledger` to the name of the ledger, with its schema"
+        )
+    if not is_trusted:
+        raise UntrustedLedger(
+            f"the ledger {ledger.name} belongs to role {owner}, whose triggers and policies would run with the"
+            f" privileges of role {user}; nothing was changed. If it is the right ledger, log in as {owner}, or run"
+            f" `ALTER TABLE {ledger.name} OWNER TO {user}`. Otherwise drop it"
+        )
 
 
 def _second_ledger(connection: Connection, found: Ledger | None, other: Ledger, *, is_set: bool) -> str:

@@ -135,9 +135,13 @@ class LockBudget:
         held = self._holds_up_others if self._held_since is None else "true"
         used = 0.0 if self._held_since is None else began - self._held_since
         # The server subtracts the time of the statements that were sent in the same round trip.
-        left = f"{(self._limit - used) * 1000} - 1000 * extract(epoch FROM clock_timestamp() - statement_timestamp())"
+        left = (
+            f"('{(self._limit - used) * 1000}'::float8"
+            " - '1000'::float8 * extract(epoch FROM clock_timestamp() - statement_timestamp())::float8)"
+        )
         least = milliseconds(self._limit * _LEAST_SHARE)
+        # Every operator has operands of its own types: see db.migrator.ledger.
         return (
-            f"SELECT CASE WHEN {held} THEN"
-            f" set_config('lock_timeout', greatest({least}, (({left}) / {count})::int) || 'ms', true) END"
+            f"SELECT CASE WHEN {held} THEN set_config('lock_timeout',"
+            f" greatest({least}, ({left} / '{count}'::float8)::int)::text || 'ms', true) END"
         )

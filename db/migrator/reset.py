@@ -13,10 +13,11 @@ from db.migrator.lock_wait import DEFAULT_LIMITS, LockLimits, bound_lock_waits
 
 # The objects that are directly in the schema. Extensions and their objects, and default privileges, are kept.
 _DROPS = """
-    SELECT format('DROP %s IF EXISTS %s CASCADE', replace(type, 'statistics object', 'statistics'), identity)
+    SELECT pg_catalog.format('DROP %s IF EXISTS %s CASCADE', replace(type, 'statistics object', 'statistics'), identity)
     FROM pg_depend AS inside, pg_identify_object(classid, objid, objsubid)
-    WHERE refclassid = 'pg_namespace'::regclass AND refobjid = current_schema()::regnamespace AND deptype = 'n'
-      AND classid NOT IN ('pg_default_acl'::regclass, 'pg_extension'::regclass)
+    WHERE refclassid = 'pg_namespace'::regclass::oid AND refobjid = current_schema()::regnamespace::oid
+      AND deptype = 'n'
+      AND classid NOT IN ('pg_default_acl'::regclass::oid, 'pg_extension'::regclass::oid)
       AND NOT EXISTS (
         SELECT FROM pg_depend AS of
         WHERE of.classid = inside.classid AND of.objid = inside.objid AND of.deptype = 'e'

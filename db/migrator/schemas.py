@@ -17,7 +17,8 @@ def create_schemas(conninfo: str, names: Sequence[str]) -> None:
     with open_connection(conninfo) as connection:
         # Without CREATE on the database, IF NOT EXISTS fails for a schema that exists, too.
         missing = connection.execute(
-            "SELECT name FROM unnest(%s::text[]) AS given, LATERAL (SELECT (parse_ident(given))[1] AS name) AS parsed"
+            "SELECT name FROM pg_catalog.unnest(%s::text[]) AS given,"
+            " LATERAL (SELECT (parse_ident(given))[1] AS name) AS parsed"
             " WHERE NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = name)",
             [list(names)],
         ).fetchall()

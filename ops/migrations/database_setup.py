@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
-from db.migrator.connection import Connection, open_connection
+from db.migrator.connection import Connection, built_in_names, open_connection
 from db.migrator.ledger import Ledger
 from db.migrator.url import LEDGER, SEARCH_PATH
 from infra.spec import roles
@@ -24,7 +25,7 @@ _MIGRATING_ROLE = """
 WITH owners AS (
     SELECT pg_get_userbyid(relowner) AS name, count(*) AS tables
     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-    WHERE relkind IN ('r', 'p') AND nspname = ANY(current_schemas(false))
+    WHERE relkind IN ('r', 'p') AND nspname = ANY(%s)
       AND NOT EXISTS (SELECT FROM pg_depend
                       WHERE (classid, objid, deptype) = ('pg_class'::regclass, pg_class.oid, 'e'))
     GROUP BY 1
@@ -34,7 +35,7 @@ SELECT coalesce(
     (SELECT name FROM owners ORDER BY name = current_user DESC, tables DESC, name LIMIT 1),
     current_user)
 """
-_LEDGER_SETTING = f"SELECT current_setting('{LEDGER}', true)"
+_SESSION = f"SELECT current_setting('search_path'), current_schemas(false), current_setting('{LEDGER}', true)"
 # The schema in the name of a ledger that may not exist yet.
 _SCHEMA_OF = (
     "SELECT CASE WHEN cardinality(parts) > 1 THEN parts[1] END FROM parse_ident(nullif(%s, '')) AS parts"
@@ -158,36 +159,40 @@ def unread_setup(session: Mapping[str, str]) -> DatabaseSetup:
 def read_setup(conninfo: str) -> DatabaseSetup | None:
     """Read a database's setup. Return None if groundwork provisioned it. Raise Unreachable."""
     with open_connection(conninfo) as connection:
-        names = [roles.OWNER, *roles.PRIVILEGE_SETS, *roles.ALL_LOGINS]
-        if _value(connection, _IS_PROVISIONED, roles.SCHEMA, names, len(names)):
-            return None
-        schemas = _pairs(connection, _SCHEMAS)
-        extensions = _pairs(connection, _EXTENSIONS)
         found = Ledger.find(connection)
-        role = str(_value(connection, _MIGRATING_ROLE, None if found is None else found.name))
-        search_path = str(_value(connection, "SELECT current_setting('search_path')"))
-        ledger = str(_value(connection, _LEDGER_SETTING) or "") or None
-        home = (
-            _value(connection, _SCHEMA_OF, ledger if found is None else found.name)
-            or _value(connection, "SELECT current_schema()")
-            or next((name for name in path_of(search_path, None)), "public")
-        )
-        return DatabaseSetup(
-            role=role,
-            search_path=search_path,
-            ledger=ledger,
-            home=str(home),
-            database_owner=str(_value(connection, _DATABASE_OWNER)),
-            roles=_pairs(connection, _ROLES),
-            memberships=[(str(role), str(member)) for role, member in connection.execute(_MEMBERSHIPS)],
-            schemas=schemas,
-            extensions=extensions,
-            default_privileges=[
-                (str(statement), None if schema is None else str(schema))
-                for statement, schema in connection.execute(_DEFAULT_PRIVILEGES)
-            ],
-            is_read=True,
-        )
+        row = connection.execute(_SESSION).fetchone()
+        assert row is not None
+        search_path, path, ledger = str(row[0]), cast("list[str]", row[1]), str(row[2] or "") or None
+        with built_in_names(connection):
+            return _read(connection, None if found is None else found.name, search_path, path, ledger)
+
+
+def _read(
+    connection: Connection, found: str | None, search_path: str, path: list[str], ledger: str | None
+) -> DatabaseSetup | None:
+    """Return the setup. `found` is the name of the ledger if it exists, `path` has the schemas of the search_path."""
+    names = [roles.OWNER, *roles.PRIVILEGE_SETS, *roles.ALL_LOGINS]
+    if _value(connection, _IS_PROVISIONED, roles.SCHEMA, names, len(names)):
+        return None
+    home = _value(connection, _SCHEMA_OF, found or ledger) or next(
+        iter((*path, *path_of(search_path, None))), "public"
+    )
+    return DatabaseSetup(
+        role=str(_value(connection, _MIGRATING_ROLE, path, found)),
+        search_path=search_path,
+        ledger=ledger,
+        home=str(home),
+        database_owner=str(_value(connection, _DATABASE_OWNER)),
+        roles=_pairs(connection, _ROLES),
+        memberships=[(str(role), str(member)) for role, member in connection.execute(_MEMBERSHIPS)],
+        schemas=_pairs(connection, _SCHEMAS),
+        extensions=_pairs(connection, _EXTENSIONS),
+        default_privileges=[
+            (str(statement), None if schema is None else str(schema))
+            for statement, schema in connection.execute(_DEFAULT_PRIVILEGES)
+        ],
+        is_read=True,
+    )
 
 
 def _value(connection: Connection, query: str, *parameters: object) -> object:

@@ -14,15 +14,16 @@ from ops.migrations.locks import MODES, Lock, MeasuredStatement, measure
 from ops.migrations.replayed import replay
 from ops.servers.scratch_server import scratch_server
 
+# Calls and operands have exactly the types of the built-in ones: see db.migrator.ledger.
 # A partitioned table has no rows itself, only its partitions do. -1 means that a table was never analyzed.
 _ROWS = """
-SELECT name, CASE WHEN max(reltuples) >= 0 THEN sum(greatest(reltuples, 0))::bigint END
-FROM unnest(%s::text[]) AS name
+SELECT name, CASE WHEN max(reltuples) >= '0'::real THEN sum(greatest(reltuples, '0'::real))::bigint END
+FROM pg_catalog.unnest(%s::text[]) AS name
 JOIN LATERAL (
     SELECT relid FROM pg_partition_tree(to_regclass(name)) WHERE isleaf
     UNION SELECT to_regclass(name)
 ) AS part ON true
-JOIN pg_class ON pg_class.oid = relid AND relkind <> 'p'
+JOIN pg_class ON pg_class.oid = relid::oid AND relkind <> 'p'
 GROUP BY name
 """
 

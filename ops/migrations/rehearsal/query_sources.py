@@ -28,7 +28,7 @@ _LOCKING = re.compile(r"\bfor\s+(?:update|no\s+key\s+update|share|key\s+share)\b
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OPERATORS = {"=", "<", ">", "!", "~", "@", "|", "like", "ilike", "any", "all", "in"}
 _EXTENSION = """
-SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
+SELECT quote_ident(nspname::text) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
 WHERE extname = 'pg_stat_statements'
 """
 _STATEMENTS = r"""

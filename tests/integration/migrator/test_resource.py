@@ -34,13 +34,13 @@ def props(empty_database: Database, folder: Path, write: Write) -> dict[str, Any
 
 @pytest.fixture
 def trap(owner: Connection, props: dict[str, Any]) -> None:
-    """Replace the ledger by a view whose function records the current user."""
+    """Let a policy of the ledger call a function that records the current user. A view would be refused."""
     owner.execute(
         """
-        ALTER TABLE _sqlx_migrations RENAME TO hidden;
         CREATE FUNCTION spring() RETURNS boolean LANGUAGE plpgsql AS
             $$ BEGIN RAISE EXCEPTION 'run by %, superuser %', session_user, current_setting('is_superuser'); END $$;
-        CREATE VIEW _sqlx_migrations AS SELECT * FROM hidden WHERE spring();
+        CREATE POLICY trap ON _sqlx_migrations USING (spring());
+        ALTER TABLE _sqlx_migrations ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
         """
     )
 
