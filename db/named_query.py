@@ -63,7 +63,7 @@ def parse_queries(text: str, file_name: str) -> dict[str, NamedQuery]:
     for block in blocks:
         where = f"{file_name}:{line_number}"
         line_number += block.count("\n")
-        header, *lines = block.strip().splitlines()
+        header, *lines = block.strip().split("\n")
         match = _HEADER.match(header)
         if match is None:
             raise ValueError(f"{where}: {header!r} should read `-- name: a_name :read` or `:write`")

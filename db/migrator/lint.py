@@ -7,7 +7,7 @@ first comments of a file, disables those rules for the statement or the file.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,7 +36,6 @@ RULES = {
 }
 _IGNORE = re.compile(r"lint-ignore:(?P<rules>[a-z, \t-]+)")
 _NEARLY_NO_TRANSACTION = re.compile(r"--\s*no[-_ ]?transaction\b", re.IGNORECASE)
-_LATE_PHASE = re.compile(r"--[ \t]*phase:[ \t]*(?:expand|contract)[ \t]*")
 _USED_BY_CODE = {"table", "column", "view", "sequence", "type", "domain", "function", "procedure", "schema"}
 
 
@@ -217,19 +216,10 @@ def _of_script(script: Script, *, is_down: bool = False) -> Iterator[LintFinding
 
 
 def _of_phase(script: Script, *, is_down: bool) -> Iterator[LintFinding]:
-    declared = dict(declared_phases(script.sql))
-    for line, said in declared.items():
+    for line, said in declared_phases(script.sql):
         if is_down and said in PHASES:
             yield _finding(
                 script, line, "phase", "a down file has no phase; remove this header (the up file's counts)"
-            )
-    for text, line in _comments(script) if "phase:" in script.sql else ():
-        if _LATE_PHASE.fullmatch(text) and line not in declared:
-            yield _finding(
-                script,
-                line,
-                "phase",
-                "a phase header has no effect here; move it to the file's first comments",
             )
 
 
@@ -257,14 +247,6 @@ def _ignored_by_line(script: Script) -> dict[int, set[str]]:
 def _ignored(comment: str) -> set[str]:
     match = _IGNORE.search(comment)
     return {rule.strip() for rule in match["rules"].split(",")} if match else set()
-
-
-def _comments(script: Script) -> Sequence[tuple[str, int]]:
-    return [
-        (text, script.line_at(place))
-        for kind, text, place in tokens(script.sql)
-        if kind == "blank" and text[:2] == "--"
-    ]
 
 
 def _finding(script: Script, line: int, rule: str, message: str) -> LintFinding:

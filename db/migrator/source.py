@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from db.migrator.errors import SourceError, UnknownMigration
-from db.migrator.phase import PHASES, Phase, declared_phases, phase_of
+from db.migrator.phase import PHASES, Phase, declared_phases, late_phases, phase_of
 from db.migrator.script import Statement, line_at, split_statements
 from db.migrator.statement_problems import notable, problem_of
 from db.migrator.transactions import Transaction, transactions_of
@@ -145,6 +145,9 @@ class Script:
             if said != declared[0][1]:
                 message = "a migration has only one phase, and this is its second; keep one of them"
                 yield ScriptProblem(line, PHASE_RULE, message, is_fatal=False)
+        for line in late_phases(self.sql):
+            message = "a phase header has no effect here; move it to the file's first comments"
+            yield ScriptProblem(line, PHASE_RULE, message, is_fatal=False)
 
 
 @dataclass(frozen=True)

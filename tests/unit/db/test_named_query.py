@@ -28,6 +28,13 @@ INSERT INTO things VALUES (1)
 NOTHING = "-- takes: nothing\n-- gives: nothing\n"
 
 
+def test_only_a_line_end_ends_a_line() -> None:
+    (found,) = parse_queries(
+        f"-- name: a :read\n-- One\u2028thing.\n{NOTHING}SELECT '\x85\f\u2028'", "a.sql"
+    ).values()
+    assert (found.description, found.sql) == ("One\u2028thing.", "SELECT '\x85\f\u2028'".encode())
+
+
 def test_entries_have_a_name_a_description_and_a_statement() -> None:
     found = parse_queries(GOOD, "things.sql")
     assert list(found) == ["find_thing", "add_thing"]

@@ -29,6 +29,12 @@ def write(folder: Path, phases: str) -> None:
         ("-- no-transaction\n-- phase: contract\nVACUUM", "contract"),
         ("-- Drops what 0012 replaced.\n\n--phase:contract  \r\nSELECT 1", "contract"),
         ("SELECT 1;\n-- phase: contract\n", "expand"),
+        ("/* Copyright */\n-- phase: contract\nSELECT 1", "contract"),
+        ("/* a /* nested */\n\n*/ -- phase: contract\nSELECT 1", "contract"),
+        ("\ufeff/* a */\n  -- phase: contract\nSELECT 1", "contract"),
+        *((f"-- a{end}b\n-- phase: contract\nSELECT 1", "contract") for end in "\u2028\x85\v\f\x1c"),
+        *((f"-- a{end}-- phase: contract\nSELECT 1", "expand") for end in "\u2028\x85\v\f\x1c"),
+        ("-- a\r-- phase: contract\rSELECT 1", "contract"),
         ("/* -- phase: contract */ SELECT 1", "expand"),
         ("-- the phase: contract\nSELECT 1", "expand"),
         ("-- phase: 2 of the big rewrite\n-- phase: contract\nSELECT 1", "contract"),
@@ -47,6 +53,9 @@ def test_a_header_in_the_first_comments_sets_the_phase(tmp_path: Path, text: str
         ("-- why\n-- phase:\nSELECT 1", r"1_a\.sql:2: '' is not a phase"),
         ("-- phase: expand\n-- phase: contract\nSELECT 1", r"1_a\.sql:2: .*its second"),
         ("-- phase: contract of users\nSELECT 1", r"1_a\.sql:1: 'contract of users' is not a phase"),
+        ("SELECT 1;\n-- phase: contract\n", r"1_a\.sql:2: .*no effect here"),
+        ("-- \u2028\nSELECT 1; -- Phase: contract", r"1_a\.sql:2: .*no effect here"),
+        ("-- phase: expand\nSELECT 1;\n/* x */ -- phase: expand\nSELECT 2", r"1_a\.sql:3: .*no effect here"),
     ],
 )
 def test_an_invalid_phase_is_refused_if_a_phase_is_applied(tmp_path: Path, text: str, message: str) -> None:
