@@ -7,7 +7,7 @@ first comments of a file, disables those rules for the statement or the file.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,21 +74,10 @@ def _of_migration(migration: Migration, up: Script) -> Iterator[LintFinding]:
     if migration.down is None:
         yield _finding(up, 1, "missing-down", f"add {migration.name}.down.sql, which reverts this")
     done = [(statement, effect) for statement in up.statements for effect in effects(statement)]
-    # A table that the file also drops needs no grants.
-    settled = {
-        (effect.schema, effect.name)
-        for _, effect in done
-        if effect.verb in {"grant", "drop"} and effect.kind == "table"
-    }
-    everywhere = {schema for schema, name in settled if name == "*"}
     made = _Made()
-    for statement, effect in done:
+    for (statement, effect), is_settled in zip(done, _settled([each for _, each in done]), strict=True):
         line = up.line_of(statement)
-        # Without a schema, the table is in the first one of the search path, which is not known.
-        is_granted = (effect.schema, effect.name) in settled or (
-            bool(everywhere) and (effect.schema is None or effect.schema in everywhere)
-        )
-        if _is_new_table(effect) and not is_granted:
+        if _is_new_table(effect) and not is_settled:
             yield _finding(
                 up,
                 line,
@@ -112,6 +101,33 @@ def _of_migration(migration: Migration, up: Script) -> Iterator[LintFinding]:
                 f" separate migration that begins with `{NO_TRANSACTION}`",
             )
         made.add(effect)
+
+
+def _settled(done: Sequence[Effect]) -> list[bool]:
+    """Return for each effect whether the file later grants something on the table of that name, or drops it."""
+    settled: set[tuple[str | None, str | None]] = set()
+    everywhere: set[str | None] = set()
+    found: list[bool] = []
+    # From the end, so that each name is that of the table at this place.
+    for effect in reversed(done):
+        key = (effect.schema, effect.name)
+        # Without a schema, the table is in the first one of the search path, which is not known.
+        found.append(
+            key in settled or bool(everywhere and (effect.schema is None or effect.schema in everywhere))
+        )
+        if effect.kind != "table":
+            continue
+        if effect.verb == "grant" and effect.name == "*":
+            everywhere.add(effect.schema)
+        elif effect.verb in {"grant", "drop"}:
+            settled.add(key)
+        elif effect.verb == "rename":
+            if (effect.schema, effect.to) in settled:
+                settled.add(key)
+            settled.discard((effect.schema, effect.to))
+        elif not effect.is_conditional:
+            settled.discard(key)
+    return found[::-1]
 
 
 # The names of one of these namespaces are different. Tables, views, sequences and indexes share one.

@@ -105,6 +105,8 @@ def test_a_problem_is_found_with_its_line(tmp_path: Path, up: str, line: int, ru
         "DROP TRIGGER x ON t;",
         "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS $$ DROP TABLE t $$;",
         "-- lint-ignore: missing-grant\nCREATE TABLE t ();",
+        f"CREATE TABLE u (); ALTER TABLE u RENAME TO t; {GRANT}",
+        f"CREATE TABLE IF NOT EXISTS t (); CREATE TABLE IF NOT EXISTS t (); {GRANT}",
         "SELECT 1;\n-- Filled by hand.\n-- lint-ignore: missing-grant, blocking-index\nCREATE TABLE t ();",
     ],
 )
@@ -130,6 +132,19 @@ def test_correct_and_silenced_statements_have_no_findings(tmp_path: Path, up: st
         ("CREATE VIEW t AS SELECT 1;\nCREATE INDEX i ON n.t (a);", 2, "blocking-index"),
         ("CREATE TABLE n.t ();\nGRANT SELECT ON o.t TO app;", 1, "missing-grant"),
         ("CREATE TABLE n.t ();\nGRANT SELECT ON ALL TABLES IN SCHEMA o TO app;", 1, "missing-grant"),
+        ("-- phase: contract\nDROP TABLE IF EXISTS t;\nCREATE TABLE t ();", 3, "missing-grant"),
+        ("GRANT SELECT ON t TO app;\nCREATE TABLE t ();", 2, "missing-grant"),
+        ("GRANT SELECT ON ALL TABLES IN SCHEMA n TO app;\nCREATE TABLE n.t ();", 2, "missing-grant"),
+        (
+            f"-- phase: contract\nCREATE TABLE t (); {GRANT}DROP TABLE t;\nCREATE TABLE t ();",
+            4,
+            "missing-grant",
+        ),
+        (
+            f"CREATE TABLE u ();\nALTER TABLE u RENAME TO v;\nCREATE TABLE u (); {GRANT.replace(' t ', ' u ')}",
+            1,
+            "missing-grant",
+        ),
         ("CREATE TABLE t ();\nDROP TRIGGER t ON u;", 1, "missing-grant"),
         ("SELECT 1 AS a INTO t;\nSELECT 2;", 1, "missing-grant"),
         ("CREATE TEMP TABLE t ();\nDROP TABLE n.t;", 2, "contract-in-expand"),
