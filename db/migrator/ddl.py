@@ -37,10 +37,14 @@ _KINDS = {
     "domain",
     "function",
     "procedure",
+    "routine",
+    "aggregate",
     "trigger",
     "schema",
+    "collation",
+    "extension",
 }
-ROUTINES = {"function", "procedure"}
+ROUTINES = {"function", "procedure", "routine", "aggregate"}
 # The session's own schema, which is searched first, but not for routines.
 TEMPORARY_SCHEMA = "pg_temp"
 # Words after ALTER TABLE ... ADD or DROP that do not start a column.
@@ -52,9 +56,9 @@ class Effect:
     """One effect of a statement. `on` is the table of an index, trigger or column; `to` is the new name.
 
     `schema` is the schema as written, of the object or of the table that it is on; None if the name is not qualified.
-    `arguments` is the text of a routine's argument list, None without one. An effect `is_conditional` if the object may
-    have existed before: IF NOT EXISTS, OR REPLACE. A created table, view or sequence `is_temporary` if it is only the
-    session's.
+    `to_schema` is the new schema of SET SCHEMA, which counts as a rename. `arguments` is the text of a routine's
+    argument list, None without one. An effect `is_conditional` if the object may have existed before: IF NOT EXISTS, OR
+    REPLACE. A created table, view or sequence `is_temporary` if it is only the session's.
     """
 
     verb: Verb
@@ -68,6 +72,7 @@ class Effect:
     arguments: str | None = None
     is_conditional: bool = False
     is_temporary: bool = False
+    to_schema: str | None = None
 
 
 def effects(statement: Statement) -> tuple[Effect, ...]:
@@ -159,6 +164,8 @@ class _Words:
 def _kind(words: _Words) -> str | None:
     if words.skip("materialized", "view"):
         return "view"
+    if words.skip("foreign", "table"):
+        return "table"
     kind = words.take()
     return kind if kind in _KINDS else None
 
@@ -252,8 +259,17 @@ def _altered(words: _Words) -> Iterator[Effect]:
         action = words.take()
         if action == "rename":
             yield from _renamed(words, Effect("rename", kind, name, schema=schema, arguments=arguments))
-        elif kind == "table" and action in {"add", "drop"} and words.peek() not in _NO_COLUMN:
-            words.skip("column")
+        elif action == "set" and words.skip("schema"):
+            # The name of an extension is never qualified.
+            moved_to = None if kind == "extension" else words.name()
+            yield Effect(
+                "rename", kind, name, to=name, schema=schema, arguments=arguments, to_schema=moved_to
+            )
+        elif action in {"add", "drop"} and (
+            (kind == "table" and words.peek() not in _NO_COLUMN)
+            or (kind == "type" and words.peek() == "attribute")
+        ):
+            words.skip("attribute" if kind == "type" else "column")
             is_conditional = words.skip("if", "not", "exists")
             words.skip("if", "exists")
             verb: Verb = "create" if action == "add" else "drop"
@@ -267,7 +283,7 @@ def _renamed(words: _Words, renamed: Effect) -> Iterator[Effect]:
     if words.skip("to"):
         yield replace(renamed, to=words.name())
     elif not words.skip("constraint"):
-        words.skip("column")
+        words.skip("attribute" if renamed.kind == "type" else "column")
         column = words.name() or ""
         words.skip("to")
         yield Effect("rename", "column", column, on=renamed.name, to=words.name(), schema=renamed.schema)

@@ -21,7 +21,7 @@ from db.migrator.unrunnable import unrunnable, without_psql_input
 RULES = {
     "missing-down": "a migration without a down file",
     "missing-grant": "a new table without a GRANT in the same file",
-    "contract-in-expand": "DROP or RENAME of what running code may use, in an expand migration",
+    "contract-in-expand": "DROP, RENAME or SET SCHEMA of what running code may use, in an expand migration",
     "blocking-index": "CREATE INDEX without CONCURRENTLY on a table that exists",
     "no-transaction": "a no-transaction header that is not at the first byte, or more than one statement under it",
     "transaction-control": "BEGIN, COMMIT or ROLLBACK",
@@ -36,7 +36,10 @@ RULES = {
 }
 _IGNORE = re.compile(r"lint-ignore:(?P<rules>[a-z, \t-]+)")
 _NEARLY_NO_TRANSACTION = re.compile(r"--\s*no[-_ ]?transaction\b", re.IGNORECASE)
-_USED_BY_CODE = {"table", "column", "view", "sequence", "type", "domain", "function", "procedure", "schema"}
+_USED_BY_CODE = {
+    *("table", "column", "view", "sequence", "type", "domain", "schema", "collation", "extension"),
+    *ROUTINES,
+}
 
 
 @dataclass(frozen=True)
@@ -122,9 +125,11 @@ def _settled(done: Sequence[Effect]) -> list[bool]:
         elif effect.verb in {"grant", "drop"}:
             settled.add(key)
         elif effect.verb == "rename":
-            if (effect.schema, effect.to) in settled:
+            moved = (effect.to_schema or effect.schema, effect.to)
+            is_later = moved in settled
+            settled.discard(moved)
+            if is_later:
                 settled.add(key)
-            settled.discard((effect.schema, effect.to))
         elif not effect.is_conditional:
             settled.discard(key)
     return found[::-1]
@@ -134,6 +139,8 @@ def _settled(done: Sequence[Effect]) -> list[bool]:
 _NAMESPACES = {
     "domain": "type",
     "procedure": "function",
+    "routine": "function",
+    "aggregate": "function",
     "view": "table",
     "sequence": "table",
     "index": "table",
@@ -161,7 +168,8 @@ class _Made:
         elif effect.verb == "drop":
             self._made.pop(key, None)
         elif effect.verb == "rename" and key in self._made:
-            renamed = self._key(replace(effect, name=str(effect.to)))
+            schema = effect.to_schema or effect.schema
+            renamed = self._key(replace(effect, name=str(effect.to), schema=schema))
             self._made[renamed] = self._made.pop(key)
             self._arguments[renamed] = self._arguments.pop(key, set())
 
