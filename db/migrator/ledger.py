@@ -19,7 +19,7 @@ from psycopg.errors import DuplicateTable, InsufficientPrivilege, InvalidSchemaN
 from psycopg.rows import class_row
 
 from db.migrator.connection import Connection
-from db.migrator.errors import MigrationError, SecondLedger, UntrustedLedger
+from db.migrator.errors import MigrationError, NoLedger, SecondLedger, UntrustedLedger
 from db.migrator.source import Migration
 from db.migrator.url import DEFAULT_PATH, LEDGER, LOGIN_PATH
 
@@ -90,7 +90,7 @@ _ELSEWHERE = f"""
            pg_catalog.array_agg(nspname::text ORDER BY nspname) FILTER (WHERE nspname IS NOT NULL)
     FROM parse_ident({NAME}) AS parts LEFT JOIN (
         pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-    ) ON relname = parts[pg_catalog.cardinality(parts)] AND relkind IN ('r', 'p')
+    ) ON relname = parts[pg_catalog.cardinality(parts)] AND relkind IN ('r', 'p') AND relpersistence <> 't'
         AND (pg_catalog.cardinality(parts) = 1 OR nspname = parts[1])
 """
 _ROWS = (
@@ -167,9 +167,13 @@ class Ledger:
 
     @classmethod
     def ensure(cls, connection: Connection) -> Ledger:
-        """Return the ledger. Create it if it does not exist, in its schema or in the first one of the search_path."""
+        """Return the ledger. Create it if it does not exist, in its schema or in the first one of the search_path.
+
+        Raises NoLedger if its name has no schema, and a schema that is not on the search_path has a table of its name.
+        """
         if (found := cls.find(connection)) is not None:
             return found
+        refuse_elsewhere(connection)
         row = connection.execute(
             f"SELECT current_schema(), parse_ident({NAME}), current_user", [TABLE]
         ).fetchone()
@@ -269,6 +273,26 @@ def is_elsewhere(connection: Connection) -> bool:
     """Return whether a table with the ledger's name exists that this session does not see as the ledger."""
     row = connection.execute(_ELSEWHERE, [TABLE]).fetchone()
     return row is not None and row[2] is not None
+
+
+def refuse_elsewhere(connection: Connection) -> None:
+    """Raise NoLedger if a session without a ledger would create a second one, beside that of another schema."""
+    if _value(connection, f"SELECT pg_catalog.cardinality(parse_ident({NAME}))", TABLE) != 1:
+        return
+    row = connection.execute(_ELSEWHERE, [TABLE]).fetchone()
+    assert row is not None
+    _, user, schemas = row
+    if schemas is None:
+        return
+    table = str(_value(connection, f"SELECT {NAME}", TABLE))
+    names = [f"{schema}.{table}" for schema in cast("list[str]", schemas)]
+    home = _value(connection, "SELECT current_schema()") or "app"
+    raise NoLedger(
+        f"role {user} sees no ledger on its search_path, but there is {', '.join(names)}; no migration was run. If"
+        f" these migrations were applied there, set the search_path (options[search_path]={schemas[0]} in the URL, or"  # type: ignore[index]
+        " ALTER ROLE ... SET search_path), and use the role that applied them. If it is another program's, set"
+        f' the key `ledger` to the name of yours, such as "{home}.{table}"'
+    )
 
 
 def describe_absence(connection: Connection) -> str:

@@ -14,7 +14,7 @@ from typing import Literal
 from db.migrator.connection import Connection, open_connection
 from db.migrator.errors import DirtyMigration, LedgerMismatch, NoLedger, NotRevertible, PhaseOrder
 from db.migrator.events import Applied, Event, OnEvent, no_event
-from db.migrator.ledger import Ledger, LedgerRow, describe_absence, is_elsewhere
+from db.migrator.ledger import Ledger, LedgerRow, describe_absence, is_elsewhere, refuse_elsewhere
 from db.migrator.lock import migration_lock
 from db.migrator.lock_wait import DEFAULT_LIMITS, LockLimits
 from db.migrator.phase import Phase
@@ -76,6 +76,19 @@ def status(
     """Compare the folder with the database. Only reads; any role with access to the ledger may call it."""
     with open_connection(conninfo) as connection:
         return read_status(connection, migrations, ignore_missing=ignore_missing)
+
+
+def checked_status(
+    conninfo: str, migrations: Sequence[Migration], *, ignore_missing: bool = False
+) -> MigrationStatus:
+    """Compare the folder with the database, and raise what apply_pending would raise before it runs a migration."""
+    with open_connection(conninfo) as connection:
+        state = read_status(connection, migrations, ignore_missing=ignore_missing)
+        if state.absence is not None:
+            refuse_elsewhere(connection)
+    for problem in state.problems:
+        raise problem
+    return state
 
 
 def read_status(
@@ -152,10 +165,7 @@ def preview_pending(
     """Return what apply_pending would apply, in order, without changing anything. Raises what it would raise."""
     if target is not None:
         require_version(target, migrations)
-    state = status(conninfo, migrations, ignore_missing=ignore_missing)
-    for problem in state.problems:
-        raise problem
-    return _unapplied(state, target, phase)
+    return _unapplied(checked_status(conninfo, migrations, ignore_missing=ignore_missing), target, phase)
 
 
 def _unapplied(state: MigrationStatus, target: int | None, phase: Phase | None) -> tuple[Migration, ...]:

@@ -6,8 +6,9 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from db.migrator import MIGRATIONS_FOLDER, LedgerRow, Migration, status
+from db.migrator import MIGRATIONS_FOLDER, LedgerRow, Migration
 from db.migrator.connection import open_connection
+from db.migrator.runner import checked_status
 from ops.migrations.database_setup import DatabaseSetup, read_setup, unread_setup
 from ops.migrations.linter import Linted, MigrationFinding, lint
 from ops.migrations.locks import MODES, Lock, MeasuredStatement, measure
@@ -97,10 +98,11 @@ class PendingPlan:
 def plan_pending(
     conninfo: str, migrations: Sequence[Migration], *, rules: Container[str], ignore_missing: bool = False
 ) -> PendingPlan:
-    """Plan what is pending on a database. Raise LedgerMismatch if its ledger does not match the files."""
-    state = status(conninfo, migrations, ignore_missing=ignore_missing)
-    for problem in state.problems:
-        raise problem
+    """Plan what is pending on a database.
+
+    Raise LedgerMismatch if its ledger does not match the files, and NoLedger if it is in another schema.
+    """
+    state = checked_status(conninfo, migrations, ignore_missing=ignore_missing)
     linted = lint(state.pending, rules)
     plans = _plan(state.applied, migrations, state.pending, linted, read_setup(conninfo))
     return PendingPlan(state.version, True, linted.has_squawk, plans, _estimated_rows(conninfo, plans))

@@ -16,8 +16,9 @@ from typing import Any
 
 import psycopg
 
-from db.migrator import Event, Migration, apply_pending, status
+from db.migrator import Event, Migration, apply_pending
 from db.migrator.connection import open_connection
+from db.migrator.runner import checked_status
 from db.named_query import NamedQuery
 from db.seed import load_sample_data
 from db.session import connect
@@ -141,9 +142,7 @@ def rehearse(conninfo: str, migrations: Sequence[Migration], options: RehearsalO
     fails.
     """
     source = SourceDatabase.at(conninfo)
-    state = status(conninfo, migrations, ignore_missing=options.ignore_missing)
-    for problem in state.problems:
-        raise problem
+    state = checked_status(conninfo, migrations, ignore_missing=options.ignore_missing)
     if not state.pending:
         return None
     size = source.size_bytes()

@@ -111,6 +111,39 @@ def test_a_ledger_that_hides_another_one_on_the_search_path_is_refused(project: 
     assert project.run("status", "--folder", "migrations").code == Exit.FINE
 
 
+@promise("`up` creates no second ledger if the search_path no longer has the schema of the first one")
+@pytest.mark.parametrize("changed", ["role", "url"])
+def test_a_ledger_that_is_no_longer_on_the_search_path_is_not_replaced_by_a_new_one(
+    project: Project, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    project.write("groundwork.toml", "")
+    assert project.run("up").code == Exit.FINE
+    before = project.tables()
+    project.psql(f"CREATE SCHEMA app AUTHORIZATION {project.role};\n")
+    if changed == "role":
+        project.psql(f"ALTER ROLE {project.role} SET search_path = app;\n")
+    else:
+        monkeypatch.setenv("DATABASE_URL", f"{project.url}&options[search_path]=app")
+    for command in (
+        ["up"],
+        ["up", "--dry-run"],
+        ["plan"],
+        ["rehearse", "--schema-only"],
+        ["baseline", "2", "--unchecked"],
+    ):
+        refused = project.run(*command)
+        assert (command, refused.code) == (command, Exit.MISMATCH)
+        assert f"but there is public.{TABLE}; no migration was run" in refused.error
+        assert f'such as "app.{TABLE}"' in refused.error
+    assert project.run("status").code == Exit.PENDING
+    assert project.tables() == before
+    # Another service with its own ledger.
+    project.write("groundwork.toml", f'[migrate]\nledger = "app.{TABLE}"\n')
+    assert project.run("up", "--dry-run").code == Exit.FINE
+    assert project.run("up").code == Exit.FINE
+    assert sorted({*project.tables()} - {*before}) == [f"app.{TABLE}", "app.a", "app.b"]
+
+
 @pytest.mark.parametrize("key", ['schema = "ub"', 'ledger = "ub.applied"'])
 def test_a_missing_schema_of_the_ledger_is_named_with_the_key_that_creates_it(
     project: Project, key: str
