@@ -178,6 +178,8 @@ def _make_database(connection: psycopg.Connection[Any]) -> bool:
 def _lock(connection: psycopg.Connection[Any], wait_seconds: float) -> None:
     # 0 would remove the limit.
     connection.execute(f"SET lock_timeout = {max(int(wait_seconds * 1000), 1)}")
+    # The session's timeout for a statement would end a longer wait.
+    connection.execute("SET statement_timeout = 0")
     try:
         connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
     except sql_errors.LockNotAvailable as error:
@@ -185,8 +187,9 @@ def _lock(connection: psycopg.Connection[Any], wait_seconds: float) -> None:
             f"another bootstrap has been running for {wait_seconds:.0f} s; wait until it has finished",
             Exit.LOCKED,
         ) from error
-    # The limit is only for this wait.
+    # The limits are only for this wait.
     connection.execute("RESET lock_timeout")
+    connection.execute("RESET statement_timeout")
 
 
 @contextmanager

@@ -152,6 +152,21 @@ def test_a_bootstrap_that_may_not_wait_for_another_one_fails_at_once(
     assert refusal.value.exit_code == Exit.LOCKED
 
 
+def test_the_timeout_of_a_statement_does_not_end_the_wait_for_another_bootstrap(
+    rds_server: Server, administrator: AdministratorLogin
+) -> None:
+    url = make_conninfo(url_of(rds_server, rds.ADMIN), dbname="postgres", password=administrator.password)
+    limited = make_conninfo(url, options="-c statement_timeout=100ms")
+    with psycopg.connect(url) as other, psycopg.connect(limited, autocommit=True) as connection:
+        other.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        with pytest.raises(OpsError, match="another bootstrap") as refusal:
+            _lock(connection, 0.5)
+        assert refusal.value.exit_code == Exit.LOCKED
+        other.execute("SELECT pg_advisory_unlock_all()")
+        _lock(connection, 60)
+        assert connection.execute("SHOW statement_timeout").fetchone() == ("100ms",)
+
+
 def test_a_wrong_password_is_reported_in_one_line_without_it(rds_server: Server) -> None:
     with pytest.raises(OpsError) as refusal:
         run(rds_server, AdministratorLogin(rds.ADMIN, "hunter2"))
