@@ -204,9 +204,17 @@ SELECT entry, CASE typtype
     WHEN 'e' THEN 'ENUM ' || (
         SELECT string_agg(quote_literal(enumlabel), ', ' ORDER BY enumsortorder)
         FROM pg_enum WHERE enumtypid = kind.oid)
-    WHEN 'd' THEN concat_ws(' ', format_type(typbasetype, typtypmod), CASE WHEN typnotnull THEN 'NOT NULL' END,
-                            'DEFAULT ' || typdefault)
-    WHEN 'r' THEN (SELECT 'RANGE OF ' || rngsubtype::regtype FROM pg_range WHERE rngtypid = kind.oid)
+    WHEN 'd' THEN (
+        SELECT concat_ws(' ', format_type(kind.typbasetype, kind.typtypmod),
+                         'COLLATE ' || CASE WHEN kind.typcollation <> base.typcollation
+                                            THEN kind.typcollation::regcollation::text END,
+                         CASE WHEN kind.typnotnull THEN 'NOT NULL' END, 'DEFAULT ' || kind.typdefault)
+        FROM pg_type AS base WHERE base.oid = kind.typbasetype)
+    WHEN 'r' THEN (
+        SELECT concat_ws(' ', 'RANGE OF ' || rngsubtype::regtype,
+                         'COLLATE ' || CASE WHEN rngcollation <> base.typcollation
+                                            THEN rngcollation::regcollation::text END)
+        FROM pg_range JOIN pg_type AS base ON base.oid = rngsubtype WHERE rngtypid = kind.oid)
     ELSE 'COMPOSITE' END, NULL
 FROM kind
 """
@@ -216,7 +224,9 @@ SELECT 'schema ' || nspname, '', NULL FROM space
 UNION ALL
 SELECT 'extension ' || extname, 'SCHEMA ' || extnamespace::regnamespace, NULL FROM pg_extension
 UNION ALL
-SELECT 'statistics ' || quote_ident(stxname), pg_get_statisticsobjdef(pg_statistic_ext.oid), entry
+SELECT 'statistics ' || CASE WHEN NOT pg_statistics_obj_is_visible(pg_statistic_ext.oid)
+                             THEN stxnamespace::regnamespace || '.' ELSE '' END || quote_ident(stxname),
+       pg_get_statisticsobjdef(pg_statistic_ext.oid), entry
 FROM pg_statistic_ext JOIN entry ON entry.oid = stxrelid
 UNION ALL
 SELECT 'event trigger ' || evtname, concat_ws(' ', evtevent, evttags::text, evtfoid::regprocedure, evtenabled), NULL
@@ -224,7 +234,13 @@ FROM pg_event_trigger
 UNION ALL
 SELECT 'publication ' || pubname, concat_ws(' ',
     CASE WHEN puballtables THEN 'FOR ALL TABLES' END, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot,
-    ARRAY(SELECT prrelid::regclass::text FROM pg_publication_rel WHERE prpubid = pg_publication.oid ORDER BY 1)::text
+    ARRAY(SELECT concat_ws(' ', prrelid::regclass,
+                           (SELECT '(' || string_agg(quote_ident(attname), ', ' ORDER BY attnum) || ')'
+                            FROM pg_attribute WHERE attrelid = prrelid AND attnum = ANY (prattrs)),
+                           'WHERE ' || pg_get_expr(prqual, prrelid))
+          FROM pg_publication_rel WHERE prpubid = pg_publication.oid ORDER BY 1)::text,
+    (SELECT 'TABLES IN SCHEMA ' || string_agg(pnnspid::regnamespace::text, ', ' ORDER BY pnnspid::regnamespace::text)
+     FROM pg_publication_namespace WHERE pnpubid = pg_publication.oid)
 ), NULL
 FROM pg_publication
 UNION ALL

@@ -111,6 +111,8 @@ DRIFT: list[Case] = [
     ("CREATE TYPE pair AS (a int, b int)", "unexpected", "type pair", (None, "COMPOSITE")),
     ("CREATE RULE mine AS ON DELETE TO users DO INSTEAD NOTHING", "unexpected", "rule users.mine", ...),
     ("CREATE STATISTICS mine ON stars, forks FROM repositories", "unexpected", "statistics mine", ...),
+    ("CREATE STATISTICS extensions.mine ON stars, forks FROM repositories", "unexpected",
+     "statistics extensions.mine", ...),
     ("CREATE POLICY mine ON users TO app USING (true)", "unexpected", "policy users.mine",
      (None, "PERMISSIVE FOR ALL TO {app} USING (true)")),
     ("ALTER TABLE users ENABLE ROW LEVEL SECURITY", "different", "table users", ("", "ROW LEVEL SECURITY")),
@@ -149,7 +151,14 @@ DRIFT: list[Case] = [
     ("DROP EXTENSION pg_stat_statements", "missing", "extension pg_stat_statements",
      ("SCHEMA extensions", None)),
     ("CREATE SCHEMA mine", "unexpected", "schema mine", (None, "")),
-    ("CREATE PUBLICATION mine FOR TABLE users", "unexpected", "publication mine", ...),
+    ("CREATE PUBLICATION mine FOR TABLE users", "unexpected", "publication mine",
+     (None, "t t t t f {users}")),
+    ("CREATE PUBLICATION mine FOR TABLE users (username, id) WHERE (id > 7), repositories", "unexpected",
+     "publication mine", (None, 't t t t f {repositories,"users (id, username) WHERE (id > 7)"}')),
+    ("CREATE PUBLICATION mine FOR TABLES IN SCHEMA groundwork, extensions", "unexpected", "publication mine",
+     (None, "t t t t f {} TABLES IN SCHEMA extensions, groundwork")),
+    ("CREATE DOMAIN word AS text COLLATE \"C\" NOT NULL DEFAULT 'a'", "unexpected", "domain word",
+     (None, "text COLLATE \"C\" NOT NULL DEFAULT 'a'::text")),
     ("CREATE COLLATION mine FROM \"C\"", "unexpected", "collation groundwork.mine", ...),
     ("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET work_mem = ''1GB''', current_database()); END $$",
      "unexpected", "setting work_mem of the database", (None, "1GB")),
@@ -191,6 +200,12 @@ def test_drift_is_found_and_named_once(superuser: Connection, expected: Catalog)
             elif kind == "different":
                 assert found[what].expected, sql
                 assert found[what].found, sql
+
+
+def test_the_collation_of_a_range_is_part_of_its_definition(change: Connection, expected: Catalog) -> None:
+    found = drift_after(change, expected, 'CREATE TYPE words AS RANGE (subtype = text, collation = "C")')
+    # The server also creates functions, a cast and a multirange.
+    assert Drift("unexpected", "type words", None, 'RANGE OF text COLLATE "C"') in found
 
 
 PARTITION_DRIFT = [
