@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,7 @@ from db.session import ENCODING, PINS, REPAIR, is_mangled, variable_at_fault, wi
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
 _CONNECT_TIMEOUT_SECONDS = 5
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,9}", re.ASCII)
 # The same as DISCARD ALL, except that the session keeps its advisory locks.
 _RESET = (
     "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; DEALLOCATE ALL; DISCARD PLANS;"
@@ -188,13 +190,18 @@ def _parsed(conninfo: str) -> dict[str, Any]:
         given = dict(psycopg.conninfo.conninfo_to_dict(libpq_url(conninfo)))
         if is_mangled(given):
             raise psycopg.ProgrammingError
-        return given
     except psycopg.ProgrammingError:
         # Not chained: libpq quotes the string, which contains the password.
         raise InvalidUrl(
             "the database URL cannot be parsed; write it as postgresql://user:password@host:port/database,"
             " with special characters of the password percent-encoded"
         ) from None
+    timeout = str(given.get("connect_timeout") or _CONNECT_TIMEOUT_SECONDS).strip()
+    if not _WHOLE_NUMBER.fullmatch(timeout):
+        raise InvalidUrl(
+            f"connect_timeout of the database URL is {timeout!r}; write a whole number of seconds, such as 10"
+        )
+    return {**given, "connect_timeout": int(timeout)}
 
 
 def _connect(given: Mapping[str, Any]) -> Connection:
@@ -206,7 +213,6 @@ def _connect(given: Mapping[str, Any]) -> Connection:
             parameters = {
                 **without_environment(given),
                 "client_encoding": ENCODING,
-                "connect_timeout": int(given.get("connect_timeout") or _CONNECT_TIMEOUT_SECONDS),
                 "application_name": f"groundwork migrator, pid {os.getpid()} on {socket.gethostname()}"[:63],
                 # The client notices a dead server, as the server notices a dead client.
                 "keepalives_idle": 5,

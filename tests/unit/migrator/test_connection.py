@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from db.migrator import connection
-from db.migrator.errors import Unreachable
+from db.migrator.errors import InvalidUrl, Unreachable
 from ops.commands.migrator_options import exit_codes
 from ops.errors import Exit, OpsError
 
@@ -53,3 +53,11 @@ def test_another_refusal_is_not_waited_for_and_a_library_prints_nothing(
         with connection.open_connection("host=localhost"):
             pass
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("value", ["10s", "1.5", "1_0", "ten", "%D9%A3", "99999999999"])
+def test_a_connect_timeout_that_is_not_a_number_is_an_invalid_url(value: str) -> None:
+    with pytest.raises(InvalidUrl, match="connect_timeout of the database URL is"):
+        connection.require_login(f"postgresql://localhost:1/x?connect_timeout={value}")
+    with pytest.raises(Unreachable):
+        connection.require_login("postgresql://localhost:1/x?connect_timeout=%20+1")
