@@ -32,7 +32,8 @@ def record_baseline(
 ) -> tuple[Migration, ...]:
     """Record every migration up to `version` as applied, in one transaction, and return them.
 
-    The ledger is created here, so the grants on it that the migrations contain are run too. `dry_run` changes nothing.
+    The ledger is created here, so the GRANT statements of the migrations that name it are run, each as a whole.
+    `dry_run` changes nothing.
 
     `expected` is the catalog of a database in which these migrations have run; None skips the comparison. Raises
     Unproven, and changes nothing, if the ledger has rows, or if something of `expected` is missing or different.
