@@ -21,15 +21,16 @@ import psycopg
 from psycopg import sql
 
 from db.login import refusal_of
-from db.migrator.errors import InvalidUrl, LockHeld, MigrationError, ScriptFailed, Unreachable
+from db.migrator.errors import InvalidUrl, LockHeld, MigrationError, PoolerRefused, ScriptFailed, Unreachable
 from db.migrator.script import Statement, first_line
 from db.migrator.source import Script
 from db.migrator.url import DEFAULT_PATH, LEDGER, SEARCH_PATH, libpq_url, session_of
-from db.session import ENCODING, PINS, REPAIR, is_mangled, variable_at_fault, without_environment
+from db.session import ENCODING, PINS, is_mangled, variable_at_fault, without_environment
 
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
 _CONNECT_TIMEOUT_SECONDS = 5
+_POOLER_PROBES = 5
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,9}", re.ASCII)
 # The same as DISCARD ALL, except that the session keeps its advisory locks.
 _RESET = (
@@ -69,14 +70,23 @@ def reporting_waits(report: Callable[[str], None]) -> Iterator[None]:
 def open_connection(conninfo: str) -> Iterator[Connection]:
     """Open a connection in autocommit mode, closed at the end of the block.
 
-    Raises Unreachable if that fails, and translates the driver's errors in the block.
+    Raises Unreachable if that fails, and PoolerRefused behind a pooler that does not keep a session for its client.
+    Translates the driver's errors in the block.
     """
     with translated_errors():
         given = _parsed(conninfo)
         session = session_of(str(given.get("options") or ""))
         connection = _connect(given)
         with connection:
-            connection.execute(_settings(session).encode())
+            pid = connection.info.backend_pid
+            # A pooler makes up the process id. It may give the server's session to another client at any time, with
+            # the settings that are not local to a transaction.
+            row = connection.execute(
+                _settings(session, is_local=f"pg_backend_pid() <> {pid}").encode()
+            ).fetchone()
+            if row is None or row[0] != pid:
+                _require_session_mode(connection, given)
+                connection.execute(_settings(session).encode())
             yield connection
 
 
@@ -97,20 +107,44 @@ def reset_of(conninfo: str) -> str:
     return f"{_RESET}; {_settings(session_of(str(_parsed(conninfo).get('options') or '')))}"
 
 
-def _settings(session: Mapping[str, str]) -> str:
+def _settings(session: Mapping[str, str], is_local: str = "false") -> str:
+    """Return SQL that makes the settings, and returns the server's process id first. `is_local` is an expression."""
     # A DDL statement may work for any time; lock_timeout limits only how long it waits. search_path and the ledger are
     # set again, because a pooler may drop the connection string's options.
     path = sql.Literal(session.get(SEARCH_PATH))
-    own = ",".join(
-        f" set_config('{name}', {sql.Literal(session.get(name, '')).as_string()}, false)"
-        for name in (LEDGER, DEFAULT_PATH)
-    )
-    return (
-        f"{REPAIR}, set_config('statement_timeout', '0', false),"
-        " set_config('client_connection_check_interval', '2s', false),"
-        f"{own},"
-        f" set_config('{SEARCH_PATH}', coalesce({path.as_string()}, current_setting('{SEARCH_PATH}')), false)"
-    )
+    fixed = {
+        "client_encoding": ENCODING,
+        **PINS,
+        "statement_timeout": "0",
+        "client_connection_check_interval": "2s",
+        LEDGER: session.get(LEDGER, ""),
+        DEFAULT_PATH: session.get(DEFAULT_PATH, ""),
+    }
+    values = {name: sql.Literal(value).as_string() for name, value in fixed.items()}
+    values[SEARCH_PATH] = f"coalesce({path.as_string()}, current_setting('{SEARCH_PATH}'))"
+    made = ", ".join(f"set_config('{name}', {value}, {is_local})" for name, value in values.items())
+    return f"SELECT pg_backend_pid(), {made}"
+
+
+def _require_session_mode(connection: Connection, given: Mapping[str, Any]) -> None:
+    """Raise PoolerRefused if the pooler in front of the server works in transaction mode."""
+    with _connect(given) as other:
+        # In session mode a client keeps its server process. In transaction mode the process that has just served one
+        # client is idle, and usually gets the next transaction, but another client may have come first.
+        for _ in range(_POOLER_PROBES):
+            mine = _server_pid(connection)
+            with other.transaction():
+                is_shared = _server_pid(other) == mine or _server_pid(connection) != mine
+            if is_shared:
+                raise PoolerRefused(
+                    "the database is behind a pooler in transaction mode, with which the migration lock and the"
+                    " settings of a session do not work; use the server's own address, or a pool in session mode"
+                )
+
+
+def _server_pid(connection: Connection) -> object:
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    return row and row[0]
 
 
 def require_login(conninfo: str) -> None:

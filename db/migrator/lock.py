@@ -19,7 +19,7 @@ from itertools import count
 import psycopg
 
 from db.migrator.connection import Connection, open_connection, reset_of
-from db.migrator.errors import LockHeld, PoolerRefused
+from db.migrator.errors import LockHeld
 
 _SQLX_FACTOR = 0x3D32AD9E
 _POLL_SECONDS = (0.05, 0.25)
@@ -75,8 +75,6 @@ def migration_lock(
     for attempt in count():
         with ExitStack() as stack:
             connection = first if first and attempt == 0 else stack.enter_context(open_connection(conninfo))
-            if attempt == 0:
-                _refuse_transaction_pooler(conninfo, connection)
             (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
             key = lock_key(str(database))
             if _try(connection, key):
@@ -144,23 +142,3 @@ def describe_session(connection: Connection, pid: object) -> str:
     parts += [f"from {address}"] if address else []
     parts += [f"connected since {since}"] if since else []
     return ", ".join(parts)
-
-
-def _refuse_transaction_pooler(conninfo: str, connection: Connection) -> None:
-    server_pid = _server_pid(connection)
-    if server_pid == connection.info.backend_pid:
-        return
-    # A pooler made up the process id of the handshake. In session mode it keeps the server connection for this
-    # client. In transaction mode it gives the connection, idle now, to the next transaction.
-    with open_connection(conninfo) as other, other.transaction():
-        if _server_pid(other) != server_pid:
-            return
-    raise PoolerRefused(
-        "the database is behind a pooler in transaction mode, with which the migration lock does not work;"
-        " use the server's own address, or a pool in session mode"
-    )
-
-
-def _server_pid(connection: Connection) -> object:
-    row = connection.execute("SELECT pg_backend_pid()").fetchone()
-    return row and row[0]
