@@ -45,12 +45,13 @@ _COPIES = r"""
     JOIN pg_class AS index ON index.oid = indexrelid
     WHERE NOT indisvalid AND index.relname ~ '_cc(new|old)[0-9]*$'
 """
-_TREE = "SELECT to_regclass(%(name)s) UNION ALL SELECT relid FROM pg_partition_tree(to_regclass(%(name)s))"
+# `oid = regclass` is no operator of its own, so that another schema on the path could add one.
+_TREE = "SELECT to_regclass(%(name)s)::oid UNION ALL SELECT relid::oid FROM pg_partition_tree(to_regclass(%(name)s))"
 # Which of them a REINDEX rebuilds, by the kind of its object.
 _SCOPES = {
     "index": f"indrelid IN (SELECT indrelid FROM pg_index WHERE indexrelid IN ({_TREE}))",
     "table": f"{_MAIN_TABLE} IN ({_TREE})",
-    "schema": f"(SELECT relnamespace FROM pg_class WHERE oid = {_MAIN_TABLE}) = to_regnamespace(%(name)s)",
+    "schema": f"(SELECT relnamespace FROM pg_class WHERE oid = {_MAIN_TABLE}) = to_regnamespace(%(name)s)::oid",
     "database": "true",
     "system": "false",
 }
@@ -127,7 +128,8 @@ def finish_detach(connection: Connection, statement: Statement) -> bool:
 def _attachment(connection: Connection, match: re.Match[str]) -> bool | None:
     """Return whether the detach of a partition is pending; None if it is not attached."""
     row = connection.execute(
-        "SELECT inhdetachpending FROM pg_inherits WHERE inhparent = to_regclass(%s) AND inhrelid = to_regclass(%s)",
+        "SELECT inhdetachpending FROM pg_inherits"
+        " WHERE inhparent = to_regclass(%s)::oid AND inhrelid = to_regclass(%s)::oid",
         [match["table"], match["partition"]],
     ).fetchone()
     return None if row is None else row == (True,)
@@ -170,7 +172,7 @@ def invalid_indexes(connection: Connection, statement: Statement) -> set[int]:
     if match is None:
         return set()
     rows = connection.execute(
-        "SELECT indexrelid FROM pg_index WHERE NOT indisvalid AND indrelid = to_regclass(%s)",
+        "SELECT indexrelid FROM pg_index WHERE NOT indisvalid AND indrelid = to_regclass(%s)::oid",
         [match["table"]],
     )
     return {int(str(oid)) for (oid,) in rows}
@@ -329,7 +331,7 @@ def _created_index(connection: Connection, statement: Statement) -> _Index | Non
     match = _match(_CREATE_INDEX, statement)
     if match is None:
         return None
-    query = f"{_SELECT_INDEX} WHERE indrelid = to_regclass(%s) AND index.relname = (parse_ident(%s))[1]"
+    query = f"{_SELECT_INDEX} WHERE indrelid = to_regclass(%s)::oid AND index.relname = (parse_ident(%s))[1]"
     with connection.cursor(row_factory=class_row(_Index)) as cursor:
         return cursor.execute(query.encode(), [match["table"], match["index"]]).fetchone()
 
