@@ -49,7 +49,7 @@ def record_baseline(
             if rows := ledger.rows(connection):
                 raise Unproven(
                     f"the database already has a ledger, at version {rows[-1].version} ({len(rows)} rows in"
-                    f" {ledger.name}); `migrate status` shows what is pending"
+                    f" {ledger.name}); `groundwork migrate status` shows what is pending"
                 )
             for migration in chosen:
                 connection.execute(ledger.insert(migration).encode())

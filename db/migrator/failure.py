@@ -101,11 +101,11 @@ def gave_up(
     who = (
         f"Locks are held by {'; '.join(holders)}"
         if holders
-        else "Another session holds a lock that it needs; find it in pg_stat_activity"
+        else "Another session holds a lock that this statement needs; find it in pg_stat_activity"
     )
     return LockHeld(
-        f"{reason}; tried {limits.attempts} times, waiting {limits.table_lock_seconds:g} s each. {who}. Run again when"
-        " that session has ended its transaction, or allow more with --attempts and --lock-timeout",
+        f"{reason}; gave up after {limits.attempts} attempts of {limits.table_lock_seconds:g} s. {who}. Run again when"
+        " that session has ended its transaction, or raise --attempts or --lock-timeout",
         sqlstate=error.sqlstate,
     )
 

@@ -337,13 +337,14 @@ def _second_ledger(connection: Connection, found: Ledger | None, other: Ledger, 
     else:
         assert found is not None
         found_by = (
-            f"the search_path has two ledgers: {found.name} ({_count(connection, found)}) hides {theirs}"
+            f"found two ledgers on the search_path: {found.name} ({_count(connection, found)}), which is used, and"
+            f" {theirs}"
         )
     return (
         f"{found_by}; no migration was run. Keep the ledger that has the applied migrations, drop the other one, and"
         " give all programs the same search_path: put options[search_path]=SCHEMA into the URL, or run ALTER ROLE ..."
-        " SET search_path. If the other ledger is another program's, set the key `ledger` to the name of yours, with"
-        " its schema"
+        " SET search_path. If the other ledger belongs to another program, set the key `ledger` to the name of yours,"
+        " with its schema"
     )
 
 

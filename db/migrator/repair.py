@@ -121,14 +121,10 @@ def record_move(
         found = former_rows(rows, migrations, migration)
         if len(found) != 1:
             versions = ", ".join(str(row.version) for row in found)
-            what = (
-                f"{len(found)} rows without a file ({versions}) have"
-                if found
-                else "no row without a file has"
-            )
+            what = f"{len(found)} rows ({versions}) that have" if found else "no row that has"
             raise Unproven(
-                f"{what} the checksum of {migration.up.path.name}, so the applied migration is unknown;"
-                " nothing was changed"
+                f"cannot tell which applied migration {migration.up.path.name} was: the ledger has {what} its checksum"
+                " and no file; nothing was changed"
             )
         connection.execute(ledger.move(found[0].version, migration).encode())
         return Repair(version, migration.name, "moved", f"it was applied as version {found[0].version}")

@@ -45,7 +45,7 @@ _COPIES = r"""
     JOIN pg_class AS index ON index.oid = indexrelid
     WHERE NOT indisvalid AND index.relname ~ '_cc(new|old)[0-9]*$'
 """
-# `oid = regclass` is no operator of its own, so that another schema on the path could add one.
+# No operator compares `oid` with `regclass` directly, so that another schema on the path could add one.
 _TREE = "SELECT to_regclass(%(name)s)::oid UNION ALL SELECT relid::oid FROM pg_partition_tree(to_regclass(%(name)s))"
 # Which of them a REINDEX rebuilds, by the kind of its object.
 _SCOPES = {

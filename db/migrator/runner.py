@@ -303,10 +303,10 @@ def in_phase(pending: Sequence[Migration], phase: Phase | None) -> tuple[Migrati
 
 def _out_of_order(late: Migration, chosen: list[Migration], passed: list[Migration]) -> PhaseOrder:
     first = chosen or passed
-    step = f"`--phase {first[0].up.phase} --to {first[-1].version}`"
-    why = "once no running code needs what it removes" if passed[0].up.phase == "contract" else "which adds"
+    step = f"`groundwork migrate up --phase {first[0].up.phase} --to {first[-1].version}`"
+    once = " once no running code needs what it removes" if passed[0].up.phase == "contract" else ""
     return PhaseOrder(
-        f"{late.name} ({late.up.phase}) comes after {passed[0].name} ({passed[0].up.phase}), which is pending, and"
-        f" migrations run in the order of their versions; start with {step}, apply {passed[0].name} {why}, or run"
+        f"cannot apply {late.name} ({late.up.phase}) yet: {passed[0].name} ({passed[0].up.phase}) is pending, and"
+        f" migrations run in the order of their versions; run {step} first, then apply {passed[0].name}{once}, or run"
         " without --phase"
     )

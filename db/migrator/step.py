@@ -299,7 +299,8 @@ class MigrationStep:
         for statement in script.statements:
             if is_resumed and not is_resumable(statement):
                 raise DirtyMigration(
-                    f"{script.path.name} started but did not finish; finish it by hand",
+                    f"{script.path.name} started but did not finish, and cannot be resumed;"
+                    f" {left_dirty(migration, script)}",
                     version=migration.version,
                 )
             is_done = (

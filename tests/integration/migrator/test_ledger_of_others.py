@@ -105,7 +105,8 @@ def test_a_ledger_that_hides_another_one_on_the_search_path_is_refused(project: 
         refused = project.run(*command, "--folder", "migrations")
         assert refused.code == Exit.REFUSED, command
         assert (
-            f'two ledgers: "{project.role}"."_sqlx_migrations" (0 rows) hides "public"."_sqlx_migrations" (3 rows)'
+            f'two ledgers on the search_path: "{project.role}"."_sqlx_migrations" (0 rows), which is used, and'
+            ' "public"."_sqlx_migrations" (3 rows)'
         ) in refused.error
     project.psql(f"DROP TABLE {project.role}.{TABLE};\n")
     assert project.run("status", "--folder", "migrations").code == Exit.FINE
@@ -218,5 +219,5 @@ def test_the_second_ledger_that_sqlx_creates_is_refused(project: Project, sqlx: 
     assert sqlx.run().returncode == 0
     for command in (["status"], ["up"], ["down", "--yes"]):
         refused = project.run(*command, "--folder", "migrations")
-        hides = f'"{project.role}"."_sqlx_migrations" (2 rows) hides "public"."_sqlx_migrations" (1 row)'
-        assert (refused.code, hides in refused.error) == (Exit.REFUSED, True)
+        both = f'"{project.role}"."_sqlx_migrations" (2 rows), which is used, and "public"."_sqlx_migrations" (1 row)'
+        assert (refused.code, both in refused.error) == (Exit.REFUSED, True)

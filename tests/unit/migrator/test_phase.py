@@ -111,7 +111,7 @@ def test_the_refusal_names_the_command_to_run_first(
     tmp_path: Path, pending: str, phase: Phase, first: str
 ) -> None:
     write(tmp_path, pending)
-    with pytest.raises(PhaseOrder, match=rf"start with `{first}`"):
+    with pytest.raises(PhaseOrder, match=rf"run `groundwork migrate up {first}` first"):
         in_phase(read_source(tmp_path), phase)
 
 
