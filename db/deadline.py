@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from time import monotonic
 
 from db.errors import DeadlineExceeded, InvalidInput
+from db.scope import Holding, holding, value
 
 # The longest deadline that a caller can set, in seconds: a day.
 _LONGEST = 86_400
@@ -45,10 +46,12 @@ class Deadline:
         )
 
 
-_chosen: ContextVar[Deadline | None] = ContextVar("groundwork_deadline", default=None)
+_chosen: ContextVar[Holding[Deadline] | None] = ContextVar("groundwork_deadline", default=None)
 
-# Return the deadline of the innermost `deadline_of_block` of this task or thread, or None.
-chosen_deadline = _chosen.get
+
+def chosen_deadline() -> Deadline | None:
+    """Return the deadline of the innermost `deadline_of_block` of this task or thread, or None."""
+    return value(_chosen)
 
 
 def end_of_block() -> float | None:
@@ -80,13 +83,5 @@ def deadline_of_block(seconds: float) -> Iterator[None]:
         raise InvalidInput(
             "seconds", f"{seconds!r:.40} is invalid; use a number above 0 and up to {_LONGEST}"
         )
-    outer = chosen_deadline()
-    # Reset it twice, because a signal handler may raise inside the first `finally`.
-    try:
-        try:
-            _chosen.set(nearer(Deadline(seconds), outer))
-            yield
-        finally:
-            _chosen.set(outer)
-    finally:
-        _chosen.set(outer)
+    with holding(_chosen, nearer(Deadline(seconds), chosen_deadline())):
+        yield

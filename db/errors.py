@@ -141,12 +141,14 @@ class TransactionAborted(DbError):
 
 
 class TransactionOver(DbError):
-    """A task or a callback used a transaction that had ended. Nothing was sent."""
+    """A task or a callback used a transaction that had ended, or was rolled back meanwhile. Nothing was changed."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "the transaction that this task was started in has ended; await the task inside the transaction"
-        )
+    def __init__(
+        self,
+        message: str = "the transaction that this task was started in has ended;"
+        " await the task inside the transaction",
+    ) -> None:
+        super().__init__(message)
 
 
 class TransactionRequired(DbError):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from db.errors import InvalidInput
 from db.rows import BEGINNING, Position
+from db.scope import Holding, holding, value
 
 # The longest bound that a caller can set, in seconds: a day.
 _LONGEST = 86_400
@@ -22,10 +23,12 @@ class Reading:
     after: Position
 
 
-_current: ContextVar[Reading | None] = ContextVar("groundwork_reading", default=None)
+_current: ContextVar[Holding[Reading] | None] = ContextVar("groundwork_reading", default=None)
 
-# Return the innermost `reading_block` of this task or thread, or None.
-current_reading = _current.get
+
+def current_reading() -> Reading | None:
+    """Return the innermost `reading_block` of this task or thread, or None."""
+    return value(_current)
 
 
 @contextmanager
@@ -40,14 +43,5 @@ def reading_block(max_staleness: float | None, after: str | None) -> Iterator[No
             "max_staleness",
             f"{max_staleness!r:.40} is invalid; use a number above 0 and up to {_LONGEST}, or None",
         )
-    outer = _current.get()
-    reading = Reading(max_staleness, BEGINNING if after is None else Position.parse(after))
-    # Reset it twice, because a signal handler may raise inside the first `finally`.
-    try:
-        try:
-            _current.set(reading)
-            yield
-        finally:
-            _current.set(outer)
-    finally:
-        _current.set(outer)
+    with holding(_current, Reading(max_staleness, BEGINNING if after is None else Position.parse(after))):
+        yield

@@ -104,9 +104,12 @@ class AsyncPool(AsyncLender):
                 deadline.require(query.name)
                 connection = await transaction.begin_call(query.name, deadline)
                 try:
-                    return await connection.fetch(query, parameters, row_factory)
+                    rows = await connection.fetch(query, parameters, row_factory)
                 finally:
                     transaction.end_call()
+                if not query.is_read:
+                    transaction.wrote()
+                return rows
         # Here each call of a function is a measurable part of a short query's time.
         settings = self.settings
         if deadline is None:
@@ -196,6 +199,7 @@ class AsyncPool(AsyncLender):
                 await answer.end()
             finally:
                 transaction.end_call()
+            transaction.wrote()
 
     @asynccontextmanager
     async def transaction(

@@ -26,15 +26,20 @@ from db.errors import (
 )
 from db.isolation import DEFAULT, Isolation
 from db.named_query import queries
+from db.scope import Scope, innermost
 from db.translation import DeadlinePassed, translate
 
 Effect = Callable[[], Awaitable[object]]
 _QUERIES = queries("transaction")
 # Limit for ROLLBACK. After it the connection is closed, which rolls back too.
 _ROLLBACK_SECONDS = 1.0
+_ABANDONED = (
+    "a generator that yields inside transaction() was left early and closed by another task, so all writes inside were"
+    " rolled back; close it with contextlib.aclosing"
+)
 
 
-class AsyncBlock:
+class AsyncBlock(Scope):
     """The body of one `async with`, for a transaction or for a savepoint in it. `outer` is the enclosing block.
 
     `effects` holds two callbacks for each write: one updates the cache after COMMIT, the other invalidates the entry
@@ -42,10 +47,15 @@ class AsyncBlock:
     """
 
     def __init__(self, transaction: AsyncTransaction, outer: AsyncBlock | None) -> None:
+        super().__init__(outer)
         self.transaction = transaction
-        self.outer = outer
         self.effects: list[tuple[Effect, Effect]] = []
-        self.is_over = False
+        self.has_written = False
+        self.is_undone = False
+
+    def undo(self) -> None:
+        """Refuse further calls of the block, and those that wait for the connection: it will be rolled back."""
+        self.is_over = self.is_undone = True
 
 
 class AsyncTransaction:
@@ -86,10 +96,11 @@ class AsyncTransaction:
 
         Raises DeadlineExceeded if the deadline passes first, and TransactionOver if the caller's block ends first.
         """
+        block = current_block(self.pool)
         await self._take_turn(name, deadline)
         try:
-            # Raises TransactionOver if the block has ended.
-            current_block(self.pool)
+            if block is None or block.is_over:
+                raise TransactionOver()
             connection = self._open_connection()
         except BaseException:
             self._turn.release()
@@ -105,6 +116,17 @@ class AsyncTransaction:
         """Let the next task use the connection."""
         self._turn.release()
 
+    def wrote(self) -> None:
+        """Note that a write of this task has succeeded. Raises TransactionOver if it is being rolled back."""
+        block = innermost_block()
+        while block is not None and block.transaction is not self:
+            block = block.outer
+        if block is None or block.is_undone or self.block.is_undone:
+            raise TransactionOver(
+                "the transaction() was rolled back while a write ran in it; nothing was changed"
+            )
+        block.has_written = True
+
     def _open_connection(self) -> AsyncBoundedConnection:
         """Return the connection. Raises TransactionOver if nothing may be sent on it any more."""
         if self.block.is_over or self.connection.is_inherited:
@@ -119,7 +141,7 @@ class AsyncTransaction:
             try:
                 begin = _QUERIES["begin_transaction"].sql
                 await self._control("begin_transaction", begin + self.isolation.clause)
-                _current.set(self.block)
+                self.block.enter(_current)
                 yield
             except BaseException:
                 await self._roll_back()
@@ -143,7 +165,7 @@ class AsyncTransaction:
                 self._next_deadline().require("make_savepoint")
                 await self._control("make_savepoint")
                 try:
-                    _current.set(block)
+                    block.enter(_current)
                     yield
                 except BaseException:
                     # If the connection is lost, the end of the outer block reports it.
@@ -156,6 +178,7 @@ class AsyncTransaction:
                     raise TransactionAborted()
                 await self._control("release_savepoint")
                 around.effects += block.effects
+                around.has_written |= block.has_written
             finally:
                 self._end(block, around)
         finally:
@@ -163,8 +186,7 @@ class AsyncTransaction:
 
     async def _undo(self, block: AsyncBlock) -> None:
         """Roll back to the last savepoint, also if the deadline has passed: the transaction continues."""
-        # Calls of the block that wait for the connection must not run after this.
-        block.is_over = True
+        block.undo()
         await self._control("roll_back_savepoint", least=_ROLLBACK_SECONDS)
         await self._control("release_savepoint", least=_ROLLBACK_SECONDS)
 
@@ -262,7 +284,7 @@ class AsyncTransaction:
         if self.connection.closed or self.connection.is_inherited:
             return
         # Calls that wait for the connection send nothing more, so this waits for one statement at most.
-        self.block.is_over = True
+        self.block.undo()
         await self._turn.take(None)
         try:
             await self._roll_back_in_turn()
@@ -286,8 +308,17 @@ innermost_block = _current.get
 
 
 def current_block(pool: object) -> AsyncBlock | None:
-    """Return this task's innermost block of `pool`, or None. Raises TransactionOver if that block has ended."""
-    block = innermost_block()
+    """Return this task's innermost block of `pool`, or None.
+
+    Raises TransactionOver if the task was started in that block and the block has ended. If the task has entered the
+    block itself, and the block was ended elsewhere, it has left the block. Then TransactionOver is raised once, if
+    writes were undone.
+    """
+    left, block = innermost_block(), innermost(_current)
+    while left is not None and left is not block:
+        if left.is_undone and left.has_written:
+            raise TransactionOver(_ABANDONED)
+        left = left.outer
     while block is not None and block.transaction.pool is not pool:
         block = block.outer
     if block is not None and (block.is_over or block.transaction.connection.is_inherited):

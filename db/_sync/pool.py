@@ -105,9 +105,12 @@ class Pool(Lender):
                 deadline.require(query.name)
                 connection = transaction.begin_call(query.name, deadline)
                 try:
-                    return connection.fetch(query, parameters, row_factory)
+                    rows = connection.fetch(query, parameters, row_factory)
                 finally:
                     transaction.end_call()
+                if not query.is_read:
+                    transaction.wrote()
+                return rows
         # Here each call of a function is a measurable part of a short query's time.
         settings = self.settings
         if deadline is None:
@@ -197,6 +200,7 @@ class Pool(Lender):
                 answer.end()
             finally:
                 transaction.end_call()
+            transaction.wrote()
 
     @contextmanager
     def transaction(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -194,3 +194,85 @@ def test_a_cancelled_call_lets_the_next_one_use_the_connection(database: Databas
 
     _run(database, body)
     assert _stored(database, "organizations") == 1
+
+
+async def _rows(data: AsyncDataAccess, *writes: NewUser) -> AsyncIterator[int]:
+    async with data.transaction():
+        for write in writes:
+            await data.users.add(write)
+        yield 1
+        raise AssertionError("left early")
+
+
+@promise("a generator that was left inside a transaction undoes no call silently")
+def test_a_call_beside_a_generator_that_was_left_early_is_not_undone_silently(database: Database) -> None:
+    """asyncio closes the generator in another task, while the call uses its transaction."""
+
+    async def body(data: AsyncDataAccess) -> None:
+        async for _ in _rows(data):
+            break
+        with pytest.raises(TransactionOver, match="rolled back while a write ran in it"):
+            await data.organizations.add(LAB)
+        # The task has left the generator's block.
+        await data.users.add(ADA)
+        assert await data.users.count() == 1
+
+    _run(database, body)
+    assert [_stored(database, table) for table in ("users", "organizations")] == [1, 0]
+
+
+@promise("a generator that was left inside a transaction undoes no call silently")
+def test_writes_undone_with_a_generator_are_reported_once(database: Database) -> None:
+    async def closed(rows: AsyncIterator[int]) -> None:
+        await asyncio.create_task(rows.aclose())  # type: ignore[attr-defined]
+
+    async def body(data: AsyncDataAccess) -> None:
+        for is_nested in (False, True):
+            # A write of the generator, and one of the task that uses it.
+            for rows, write in ((_rows(data, ADA), None), (_rows(data), ADA)):
+                async with data.transaction() if is_nested else nullcontext():
+                    async for _ in rows:
+                        if write is not None:
+                            await data.users.add(write)
+                        break
+                    await closed(rows)
+                    with pytest.raises(TransactionOver, match=r"left early .* rolled back"):
+                        await data.users.find(1)
+                    assert await data.users.count() == 0
+                    await data.organizations.upsert(LAB)
+
+    _run(database, body)
+    assert [_stored(database, table) for table in ("users", "organizations")] == [0, 1]
+
+
+def test_a_task_that_was_started_beside_a_generator_gets_transaction_over(database: Database) -> None:
+    async def body(data: AsyncDataAccess) -> None:
+        is_over = asyncio.Event()
+
+        async def late() -> None:
+            await is_over.wait()
+            await data.users.add(ADA)
+
+        rows = _rows(data)
+        await anext(rows)
+        task = asyncio.create_task(late())
+        await asyncio.create_task(rows.aclose())  # type: ignore[attr-defined]
+        is_over.set()
+        with pytest.raises(TransactionOver, match="this task was started in"):
+            await task
+        await data.users.add(ADA)
+
+    _run(database, body)
+    assert _stored(database, "users") == 1
+
+
+def test_a_transaction_that_ends_normally_in_another_task_leaves_nothing_behind(database: Database) -> None:
+    async def body(data: AsyncDataAccess) -> None:
+        stack = AsyncExitStack()
+        await stack.enter_async_context(data.transaction())
+        await data.users.add(ADA)
+        await asyncio.create_task(stack.aclose())
+        await data.organizations.add(LAB)
+
+    _run(database, body)
+    assert [_stored(database, table) for table in ("users", "organizations")] == [1, 1]
