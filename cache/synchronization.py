@@ -3,7 +3,7 @@
 The source in cache/_async and db/_async uses the first of each pair, the code generated from it the second:
 
 - AsyncCompletion, Completion: a one-time event
-- AsyncTurn, Turn: let the tasks that share an object use it one after another. Does nothing in threads
+- AsyncTurn, Turn: let the tasks that share an object use it one after another
 - AsyncBackgroundTasks, BackgroundTasks: one-time background work that no caller waits for
 - AsyncRepeating, Repeating: repeated background work
 - async_uninterrupted, uninterrupted: finish an action although the task is cancelled
@@ -114,15 +114,21 @@ class AsyncTurn:
 
 
 class Turn:
-    """The sync counterpart for an object that belongs to one thread. It does nothing."""
+    """The sync counterpart. Threads share an object if they run in copies of its context, as in asyncio.to_thread.
 
-    __slots__ = ()
+    If a signal handler raises before `release`, the thread can take its turn again.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
 
     def take(self, seconds: float | None) -> bool:
-        return True
+        return self._lock.acquire() if seconds is None else self._lock.acquire(timeout=max(seconds, 0.0))
 
     def release(self) -> None:
-        return
+        self._lock.release()
 
 
 class AsyncBackgroundTasks:

@@ -1,19 +1,23 @@
-"""Tasks that share a transaction use its connection one after another, each within its own deadline."""
+"""Tasks and threads that share a transaction use its connection one after another, each within its own deadline."""
 
 # ruff: noqa: PT012 (what is expected to fail is the block as a whole)
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, closing, nullcontext, suppress
+from contextvars import copy_context
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
 
-from db import AsyncDataAccess
+from db import AsyncDataAccess, DataAccess
+from db._sync.connection import BoundedConnection
 from db.errors import DeadlineExceeded, TransactionOver
 from db.models import NewActivity, NewOrganization, NewUser
 from tests.conftest import Database
@@ -276,3 +280,89 @@ def test_a_transaction_that_ends_normally_in_another_task_leaves_nothing_behind(
 
     _run(database, body)
     assert [_stored(database, table) for table in ("users", "organizations")] == [1, 1]
+
+
+class _Sharing:
+    """Threads that share the transaction of the main thread, as those of asyncio.to_thread do."""
+
+    def __init__(self, database: Database, data: DataAccess) -> None:
+        self._database = database
+        self._data = data
+        self._holder = psycopg.connect(database.url("app"))
+        self._threads = ThreadPoolExecutor(2)
+
+    def start(self, call: Callable[[], Any]) -> Future[Any]:
+        return self._threads.submit(copy_context().run, call)
+
+    def be_busy(self) -> Future[Any]:
+        """Start a statement that waits for a locked table, until `release`."""
+        self._holder.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+        busy = self.start(self._data.users.count)
+        wait_until(lambda: _waiting(self._database) == 1)
+        return busy
+
+    def release(self) -> None:
+        self._holder.rollback()
+
+    def close(self) -> None:
+        self._holder.close()
+        self._threads.shutdown()
+
+
+@pytest.fixture
+def sync_data(database: Database) -> Iterator[DataAccess]:
+    nowhere = cache_settings("redis://app:x@127.0.0.1:9/0", "none", near_entries=0, timeout_seconds=0.1)
+    settings = database_settings(
+        database.url("app"), deadline_seconds=SETTINGS_SECONDS, pool_size=1, pool_min_size=1
+    )
+    with DataAccess(settings, nowhere) as opened:
+        yield opened
+
+
+@pytest.fixture
+def sharing(database: Database, sync_data: DataAccess) -> Iterator[_Sharing]:
+    with closing(_Sharing(database, sync_data)) as threads:
+        yield threads
+
+
+@promise("a task that outlives its transaction gets TransactionOver")
+def test_a_threads_write_is_never_sent_after_the_rollback(
+    database: Database, sync_data: DataAccess, sharing: _Sharing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_reached = threading.Event()
+
+    def fetch(*arguments: Any) -> Any:
+        """Wait until the connection is in the pool, which must not happen before the write."""
+        is_reached.set()
+        with suppress(AssertionError):
+            wait_until(lambda: sync_data.pool.statistics()["pool_available"] == 1, 0.5)
+        return send(*arguments)
+
+    send = BoundedConnection.fetch
+    calls: list[Future[Any]] = []
+    with pytest.raises(KeyError), sync_data.transaction():
+        sync_data.organizations.add(LAB)
+        monkeypatch.setattr(BoundedConnection, "fetch", fetch)
+        calls += [sharing.start(lambda: sync_data.users.add(ADA))]
+        is_reached.wait()
+        calls += [sharing.start(lambda: sync_data.users.count())]
+        raise KeyError
+    for call in calls:
+        with pytest.raises(TransactionOver):
+            call.result()
+    assert [_stored(database, table) for table in ("users", "organizations")] == [0, 0]
+
+
+@promise("every call in `data.deadline()` ends by then")
+def test_a_thread_that_waits_for_another_one_ends_by_its_own_deadline(
+    database: Database, sync_data: DataAccess, sharing: _Sharing
+) -> None:
+    with sync_data.transaction():
+        busy = sharing.be_busy()
+        with pytest.raises(DeadlineExceeded, match="other tasks of the transaction"):
+            with sync_data.deadline(SECONDS):
+                sync_data.organizations.add(LAB)
+        sharing.release()
+        assert busy.result() == 0
+        sync_data.users.add(ADA)
+    assert [_stored(database, table) for table in ("users", "organizations")] == [1, 0]
