@@ -304,14 +304,14 @@ class Repeating:
             stopped.wait(self._seconds if pause is None else pause)
 
 
-async def async_uninterrupted(action: Callable[[_A], Awaitable[None]], argument: _A) -> None:
-    """Finish `action(argument)` even if the calling task is cancelled, so that no connection is half returned."""
-    await asyncio.shield(asyncio.ensure_future(action(argument)))
+async def async_uninterrupted(action: Callable[..., Awaitable[None]], *arguments: object) -> None:
+    """Finish `action(*arguments)` even if the calling task is cancelled, so that no connection is half returned."""
+    await asyncio.shield(asyncio.ensure_future(action(*arguments)))
 
 
-def uninterrupted(action: Callable[[_A], None], argument: _A) -> None:
+def uninterrupted(action: Callable[..., None], *arguments: object) -> None:
     """The sync counterpart. A thread cannot be cancelled."""
-    action(argument)
+    action(*arguments)
 
 
 def async_caller() -> object:

@@ -33,6 +33,7 @@ from cache.synchronization import (
     AsyncBackgroundTasks,
     AsyncRepeating,
     async_time_limit,
+    async_uninterrupted,
 )
 from cache.timing import Budget, budget_of_updates
 from cache.tracking import Tracking
@@ -97,15 +98,22 @@ class AsyncClient:
         self._is_forked = False
 
     async def aclose(self) -> None:
-        self._is_open = self._is_forked = False
+        """Close all connections and stop the background tasks, even if the task is cancelled."""
+        self._is_forked = False
         CLIENTS.remove(self)
         if self._tracking is not None:
             self._tracking.stop()
-        await self.background_tasks.stop()
-        await self._probing.stop()
-        # Nothing closes it again. Otherwise a late call would open a connection that nobody closes.
-        self.breaker.trip()
-        await self._connections.aclose()
+        await async_uninterrupted(self._close)
+
+    async def _close(self) -> None:
+        try:
+            await self.background_tasks.stop()
+            await self._probing.stop()
+        finally:
+            # Nothing closes it again. Otherwise a late call would open a connection that nobody closes.
+            self.breaker.trip()
+            await self._connections.aclose()
+            self._is_open = False
 
     def after_fork(self) -> None:
         """Start again at the child's first call."""

@@ -33,6 +33,7 @@ from cache.synchronization import (
     BackgroundTasks,
     Repeating,
     time_limit,
+    uninterrupted,
 )
 from cache.timing import Budget, budget_of_updates
 from cache.tracking import Tracking
@@ -97,15 +98,22 @@ class Client:
         self._is_forked = False
 
     def close(self) -> None:
-        self._is_open = self._is_forked = False
+        """Close all connections and stop the background tasks, even if the task is cancelled."""
+        self._is_forked = False
         CLIENTS.remove(self)
         if self._tracking is not None:
             self._tracking.stop()
-        self.background_tasks.stop()
-        self._probing.stop()
-        # Nothing closes it again. Otherwise a late call would open a connection that nobody closes.
-        self.breaker.trip()
-        self._connections.close()
+        uninterrupted(self._close)
+
+    def _close(self) -> None:
+        try:
+            self.background_tasks.stop()
+            self._probing.stop()
+        finally:
+            # Nothing closes it again. Otherwise a late call would open a connection that nobody closes.
+            self.breaker.trip()
+            self._connections.close()
+            self._is_open = False
 
     def after_fork(self) -> None:
         """Start again at the child's first call."""

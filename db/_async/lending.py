@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import monotonic
+from traceback import clear_frames
 from warnings import warn
 from weakref import ref
 
@@ -99,13 +100,25 @@ class AsyncLender:
         POOLS.add(self._measured)
 
     async def close(self) -> None:
-        """Close the pool. Later calls, and those that wait for a connection, raise Unavailable."""
-        self._is_open = self._is_forked = False
+        """Close the pool, even if the task is cancelled. Later calls, and those that wait, raise Unavailable."""
+        self._is_forked = False
         POOLS.remove(self._measured)
         # Wake the callers that wait for the first attempt to connect.
         self._first_attempt.set()
-        await self._probing.stop()
-        await self._pool.close(timeout=2.0)
+        await async_uninterrupted(self._close)
+
+    async def _close(self) -> None:
+        try:
+            await self._probing.stop()
+        finally:
+            try:
+                await self._pool.close(timeout=2.0)
+            except BaseException as error:
+                # The event loop ends. The connections in the frames of psycopg_pool are closed when they are deleted.
+                clear_frames(error.__traceback__)
+                raise
+            finally:
+                self._is_open = not self._pool.closed
 
     def after_fork(self) -> None:
         """Give up the parent's connections. The child's first call makes its own."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
+from traceback import clear_frames
 from warnings import warn
 from weakref import ref
 
@@ -100,13 +101,25 @@ class Lender:
         POOLS.add(self._measured)
 
     def close(self) -> None:
-        """Close the pool. Later calls, and those that wait for a connection, raise Unavailable."""
-        self._is_open = self._is_forked = False
+        """Close the pool, even if the task is cancelled. Later calls, and those that wait, raise Unavailable."""
+        self._is_forked = False
         POOLS.remove(self._measured)
         # Wake the callers that wait for the first attempt to connect.
         self._first_attempt.set()
-        self._probing.stop()
-        self._pool.close(timeout=2.0)
+        uninterrupted(self._close)
+
+    def _close(self) -> None:
+        try:
+            self._probing.stop()
+        finally:
+            try:
+                self._pool.close(timeout=2.0)
+            except BaseException as error:
+                # The event loop ends. The connections in the frames of psycopg_pool are closed when they are deleted.
+                clear_frames(error.__traceback__)
+                raise
+            finally:
+                self._is_open = not self._pool.closed
 
     def after_fork(self) -> None:
         """Give up the parent's connections. The child's first call makes its own."""

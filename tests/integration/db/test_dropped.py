@@ -214,3 +214,41 @@ def test_a_loop_that_ends_without_aclose_ends(
         for done in run_scripts(scripts, tmp_path):
             assert done.returncode == 0, (done.args, done.stderr)
             assert done.stdout == "the block ended\nthe loop ended\n", (done.args, done.stderr)
+
+
+@promise("a data access whose task is cancelled is closed")
+def test_a_task_that_is_cancelled_at_every_await_closes_its_data_access(
+    settings: tuple[Any, Any], database: Database
+) -> None:
+    """As anyio cancels, and with it Starlette: again and again until the task has ended."""
+    kept: list[AsyncDataAccess] = []
+
+    async def use(is_used: asyncio.Event) -> None:
+        async with AsyncDataAccess(*settings) as data:
+            kept.append(data)
+            await data.users.upsert(NewUser(github_id=7, username="ada"))
+            is_used.set()
+            await asyncio.sleep(_WAIT_SECONDS)
+
+    async def scenario(continues: bool) -> None:
+        is_used = asyncio.Event()
+        task = asyncio.create_task(use(is_used))
+        await is_used.wait()
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+        if continues:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                while asyncio.all_tasks() != {asyncio.current_task()}:
+                    await asyncio.sleep(0.01)
+            assert not kept[-1].pool._is_open
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for continues in (True, False):
+            asyncio.run(scenario(continues))
+            # Even while something refers to it.
+            assert _wait_until(lambda: _sessions(database) == 0), continues
+            assert not kept[-1].cache._connections._idle
+            kept.clear()
+            gc.collect()
