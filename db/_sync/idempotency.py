@@ -10,7 +10,15 @@ from psycopg.rows import class_row, scalar_row
 
 from db._sync.pool import Pool
 from db.deadline import Deadline
-from db.errors import ConnectionLost, DeadlineExceeded, IdempotencyKeyReused, OutcomeUnknown, Unavailable
+from db.errors import (
+    ConnectionLost,
+    ConstraintViolated,
+    DeadlineExceeded,
+    IdempotencyKeyReused,
+    OutcomeUnknown,
+    QueryFailed,
+    Unavailable,
+)
 from db.named_query import queries
 from db.record_kind import Record
 from db.rows import DoneWrite
@@ -53,7 +61,10 @@ def write_once(
         unknown = error
     try:
         return _attempt(pool, key, purpose, write, again, deadline)
-    except (Unavailable, DeadlineExceeded, ConnectionLost) as error:
+    except ConstraintViolated:
+        # The second attempt has claimed the key, so the first one was not committed.
+        raise
+    except (Unavailable, DeadlineExceeded, ConnectionLost, QueryFailed) as error:
         # These errors mean that nothing was changed, which is true only of the second attempt.
         if unknown is None:
             raise

@@ -20,6 +20,7 @@ from db._sync.connection import BoundedConnection
 from db.deadline import Deadline
 from db.errors import DeadlineExceeded, OutcomeUnknown, Unavailable
 from db.models import NewActivity, NewRepository, NewUser
+from tests.cases import in_case
 from tests.conftest import Database
 from tests.containers import Server, wait_until
 from tests.faults.slow_proxy import slow_proxy
@@ -136,6 +137,31 @@ def test_a_write_under_a_key_has_an_unknown_outcome_if_its_retry_finds_no_server
         with pytest.raises(OutcomeUnknown):
             writing.result(15)
         database.psql(f"ALTER DATABASE {database.name} CONNECTION LIMIT -1")
+
+
+def test_a_write_under_a_key_has_an_unknown_outcome_if_its_retry_is_refused(
+    open_data: Any, database: Database
+) -> None:
+    """The retry waits too long for the first attempt's lock, is part of a deadlock, or finds a replica."""
+    _slow_down(database, "AT COMMIT", 10)
+    database.psql("""
+        CREATE TABLE groundwork.refusal AS SELECT NULL::text AS code;
+        CREATE FUNCTION groundwork.refuse() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+            DECLARE refusal text := (SELECT code FROM groundwork.refusal);
+            BEGIN IF refusal IS NOT NULL THEN RAISE EXCEPTION USING ERRCODE = refusal; END IF; RETURN NEW; END$$;
+        CREATE TRIGGER refuse BEFORE INSERT ON groundwork.idempotency_keys
+            FOR EACH ROW EXECUTE FUNCTION groundwork.refuse()""")
+    for code in ("55P03", "40P01", "25006"):
+        with in_case(code), ThreadPoolExecutor(1) as thread:
+            data = open_data(pool_size=1)
+            database.psql("UPDATE groundwork.refusal SET code = NULL")
+            writing = thread.submit(data.users.add, NewUser(github_id=1, username="x"), idempotency_key="k")
+            wait_until(lambda: _sleeping(database) == 1)
+            database.psql(f"UPDATE groundwork.refusal SET code = '{code}'")
+            _terminate_sleeping(database)
+            with pytest.raises(OutcomeUnknown) as caught:
+                writing.result(15)
+            assert getattr(caught.value.__cause__, "sqlstate", None) == code
 
 
 def test_all_statements_of_a_write_under_a_key_have_one_deadline(open_data: Any, database: Database) -> None:
