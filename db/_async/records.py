@@ -20,7 +20,7 @@ from cache.near import MISS
 from db._async.idempotency import write_once
 from db._async.pages import items
 from db._async.pool import AsyncPool
-from db._async.transaction import innermost_block
+from db._async.transaction import current_transaction, innermost_block
 from db.deadline import Deadline, end_of_block
 from db.errors import (
     DbError,
@@ -100,6 +100,7 @@ class AsyncRecordRepository(Generic[R, N]):
             raise TransactionRequired(f"{self._kind.plural}.lock")
         record = await self._fetch(f"lock_{self._kind.entity}", {"id": record_id})
         if record is None:
+            await self._repair(record_id, None)
             raise NotFound(self._kind.entity, f"id {record_id}")
         return record
 
@@ -195,10 +196,7 @@ class AsyncRecordRepository(Generic[R, N]):
             raise
         if updated is None:
             current = await self._load(record_id, deadline)
-            # The caller's record may come from a stale entry; the next read must return the current one.
-            version = None if current is None else current.row_version
-            if not self._pool.in_transaction():
-                await self.cached.drop([(record_id, version)])
+            await self._repair(record_id, None if current is None else current.row_version)
             if current is None or expected is None:
                 raise NotFound(self._kind.entity, f"id {record_id}")
             raise VersionConflict(self._kind.entity, record_id, expected)
@@ -236,6 +234,18 @@ class AsyncRecordRepository(Generic[R, N]):
         self, query: str, parameters: dict[str, Any], deadline: Deadline | None = None
     ) -> R | None:
         return await self._pool.fetch_one(self._queries[query], parameters, self._row, deadline)
+
+    async def _repair(self, record_id: int, version: int | None) -> None:
+        """Invalidate an entry of another version, which the caller's record may come from.
+
+        The next read must return the current record. Inside a transaction all reads go to Postgres.
+        """
+        transaction = current_transaction(self._pool)
+        if transaction is None:
+            await self.cached.drop([(record_id, version)])
+        else:
+            # The version is that of the transaction's snapshot, or not committed.
+            transaction.repairs.append(partial(self.cached.drop, [(record_id, None)]))
 
     async def _write(self, query: str, parameters: dict[str, Any]) -> R:
         record = await self._fetch(query, parameters)

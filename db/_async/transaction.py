@@ -79,6 +79,8 @@ class AsyncTransaction:
         # The block of the last savepoint. Only its task may write, because a rollback to the savepoint undoes all
         # writes that follow it.
         self.innermost = self.block
+        # Run after COMMIT or ROLLBACK.
+        self.repairs: list[Effect] = []
         self._deadline_seconds = deadline_seconds
         # Each task waits for its turn before it sets the connection's deadline, and no longer than its own deadline.
         self._turn = AsyncTurn()
@@ -152,6 +154,8 @@ class AsyncTransaction:
                 self._end(self.block)
         finally:
             self._end(self.block)
+            for repair in self.repairs:
+                await repair()
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:

@@ -21,7 +21,7 @@ from cache.near import MISS
 from db._sync.idempotency import write_once
 from db._sync.pages import items
 from db._sync.pool import Pool
-from db._sync.transaction import innermost_block
+from db._sync.transaction import current_transaction, innermost_block
 from db.deadline import Deadline, end_of_block
 from db.errors import (
     DbError,
@@ -101,6 +101,7 @@ class RecordRepository(Generic[R, N]):
             raise TransactionRequired(f"{self._kind.plural}.lock")
         record = self._fetch(f"lock_{self._kind.entity}", {"id": record_id})
         if record is None:
+            self._repair(record_id, None)
             raise NotFound(self._kind.entity, f"id {record_id}")
         return record
 
@@ -192,10 +193,7 @@ class RecordRepository(Generic[R, N]):
             raise
         if updated is None:
             current = self._load(record_id, deadline)
-            # The caller's record may come from a stale entry; the next read must return the current one.
-            version = None if current is None else current.row_version
-            if not self._pool.in_transaction():
-                self.cached.drop([(record_id, version)])
+            self._repair(record_id, None if current is None else current.row_version)
             if current is None or expected is None:
                 raise NotFound(self._kind.entity, f"id {record_id}")
             raise VersionConflict(self._kind.entity, record_id, expected)
@@ -231,6 +229,18 @@ class RecordRepository(Generic[R, N]):
 
     def _fetch(self, query: str, parameters: dict[str, Any], deadline: Deadline | None = None) -> R | None:
         return self._pool.fetch_one(self._queries[query], parameters, self._row, deadline)
+
+    def _repair(self, record_id: int, version: int | None) -> None:
+        """Invalidate an entry of another version, which the caller's record may come from.
+
+        The next read must return the current record. Inside a transaction all reads go to Postgres.
+        """
+        transaction = current_transaction(self._pool)
+        if transaction is None:
+            self.cached.drop([(record_id, version)])
+        else:
+            # The version is that of the transaction's snapshot, or not committed.
+            transaction.repairs.append(partial(self.cached.drop, [(record_id, None)]))
 
     def _write(self, query: str, parameters: dict[str, Any]) -> R:
         record = self._fetch(query, parameters)

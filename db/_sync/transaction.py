@@ -80,6 +80,8 @@ class Transaction:
         # The block of the last savepoint. Only its task may write, because a rollback to the savepoint undoes all
         # writes that follow it.
         self.innermost = self.block
+        # Run after COMMIT or ROLLBACK.
+        self.repairs: list[Effect] = []
         self._deadline_seconds = deadline_seconds
         # Each task waits for its turn before it sets the connection's deadline, and no longer than its own deadline.
         self._turn = Turn()
@@ -153,6 +155,8 @@ class Transaction:
                 self._end(self.block)
         finally:
             self._end(self.block)
+            for repair in self.repairs:
+                repair()
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

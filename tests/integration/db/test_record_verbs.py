@@ -22,6 +22,7 @@ from db.errors import (
     VersionConflict,
 )
 from db.models import NewActivity, NewOrganization, NewRepository, NewUser
+from tests.cases import in_case
 from tests.conftest import Database
 from tests.containers import wait_until
 from tests.integration.data_access import Blocking
@@ -309,6 +310,28 @@ def test_a_refused_patch_removes_a_stale_entry(kind: Kind, records: Any, databas
         with pytest.raises(NotFound):
             records.patch(read.id, **expected, **{kind.field: kind.after})
         assert records.find(read.id) is None
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_refused_write_under_a_key_removes_a_stale_entry(
+    kind: Kind, records: Any, database: Database, is_deleted: bool
+) -> None:
+    change = f"DELETE FROM groundwork.{kind.plural}"
+    if not is_deleted:
+        change = f"UPDATE groundwork.{kind.plural} SET {kind.text_field} = 'changed'"
+    ways: tuple[Callable[[Any], Any], ...] = (
+        lambda read: records.update(read, idempotency_key=f"u{read.id}"),
+        lambda read: records.patch(
+            read.id, row_version=read.row_version, idempotency_key=f"p{read.id}", **{kind.field: kind.after}
+        ),
+    )
+    for n, write in enumerate(ways, start=1):
+        read = records.get(records.add(kind.make(n)).id)
+        database.psql(f"{change} WHERE id = {read.id}")
+        assert records.find(read.id) == read
+        with in_case(n), pytest.raises((NotFound, VersionConflict)):
+            write(read)
+        assert records.find(read.id) != read
 
 
 def test_a_patch_without_a_field_or_with_a_bad_value_changes_nothing(

@@ -10,7 +10,7 @@ import select
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,14 +21,17 @@ from db import AsyncDataAccess, DataAccess
 from db.errors import (
     ConnectionLost,
     ConstraintViolated,
+    NotFound,
     OutcomeUnknown,
     QueryFailed,
     TransactionAborted,
     TransactionBusy,
     TransactionOver,
     Unavailable,
+    VersionConflict,
 )
-from db.models import NewActivity, NewOrganization, NewRepository, NewUser, Page
+from db.models import NewActivity, NewOrganization, NewRepository, NewUser, Page, User
+from tests.cases import in_case
 from tests.conftest import Database
 from tests.containers import Server
 from tests.integration.data_access import cache_settings, database_settings
@@ -195,6 +198,27 @@ def test_updating_the_cache_before_commit_leaves_a_wrong_entry(data: DataAccess)
         data.users.cached.replace(updated.id, updated)
         raise RuntimeError
     assert data.users.get(user.id).username == "countess"
+
+
+def test_a_refused_write_in_a_transaction_removes_a_stale_entry(data: DataAccess, database: Database) -> None:
+    delete, rename = "DELETE FROM groundwork.users", "UPDATE groundwork.users SET username = 'changed'"
+    cases: list[tuple[str, Callable[[User], object]]] = [
+        (rename, data.users.update),
+        (delete, lambda user: data.users.patch(user.id, username="x")),
+        (rename, lambda user: data.users.update(user, idempotency_key="k")),
+        (delete, lambda user: data.users.lock(user.id)),
+    ]
+    for n, (change, write) in enumerate(cases, start=1):
+        for is_caught in (False, True):
+            user = data.users.get(data.users.add(NewUser(github_id=2 * n + is_caught, username="u")).id)
+            database.psql(f"{change} WHERE id = {user.id}")
+            assert data.users.find(user.id) == user
+            with in_case((n, is_caught)):
+                # The block rolls back, or commits.
+                with suppress(NotFound, VersionConflict), data.transaction():
+                    with pytest.raises((NotFound, VersionConflict)) if is_caught else nullcontext():
+                        write(user)
+                assert data.users.find(user.id) != user
 
 
 def test_an_inner_block_can_fail_alone(data: DataAccess) -> None:
