@@ -123,8 +123,10 @@ def rows_of(query: NamedQuery, row: type[T]) -> BaseRowFactory[T]:
             try:
                 return convert(given, row)
             except ValidationError as error:
+                # A union, such as int | None, has no name.
+                kind = row.__name__ if isinstance(row, type) else row
                 raise TypeError(
-                    f"query {query.name}: its columns ({', '.join(names)}) do not fit {row.__name__}: {error}"
+                    f"query {query.name}: its columns ({', '.join(names)}) do not fit {kind}: {error}"
                 ) from error
 
         return make

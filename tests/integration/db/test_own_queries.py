@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import msgspec
 import psycopg
@@ -108,7 +108,7 @@ def test_rows_have_the_type_that_is_asked_for(data: Any) -> None:
         assert data.fetch_one(BY_NAME, row, names=["ada"], since=None) == value
         assert data.fetch_one(BY_NAME, row, names=["grace"], since=None) is None
     assert data.fetch_one(COUNT, int) == 2
-    assert data.fetch_all(COUNT, int) == [2]
+    assert data.fetch_all(COUNT, int | None) == [2]
 
 
 @promise("a query of the application's own returns typed rows")
@@ -120,6 +120,8 @@ def test_columns_that_do_not_fit_the_row_are_named(data: Any) -> None:
         (tuple[int, str], "length 2"),
         (dict[str, int], "Expected `int`"),
         (int, "int"),
+        (int | None, r"fit int \| None: "),
+        (Literal["ada", "grace"] | None, "fit .*Literal"),
     ):
         with pytest.raises(
             TypeError, match=rf"own_users_by_name: its columns \(id, name, preferences\).*{why}"
