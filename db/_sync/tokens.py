@@ -36,8 +36,9 @@ class TokenVault:
 
         Raises NotFound, TokenUnreadable if a token cannot be decrypted, and UnknownTokenKey if its key is missing.
         """
-        keyring = self._keys.keyring()
         sealed = self._find(bigint("user_id", user_id))
+        # Read after the row, because another process may have got a new key and used it while this call waited.
+        keyring = self._keys.keyring()
         return Tokens(*(_opened(keyring, sealed, column) for column in _COLUMNS))
 
     def set(
@@ -68,10 +69,10 @@ class TokenVault:
         cannot be decrypted. Each change of a user is one statement, so no lock is held longer. Tokens that a writer
         sets in the meantime are not overwritten.
         """
-        keyring = self._keys.keyring()
         found = self._pool.fetch_all(
             _QUERIES["list_tokens"], {"after_id": after_id, "window": _WINDOW, "limit": limit}, _ROW
         )
+        keyring = self._keys.keyring()
         users = rotated = 0
         unreadable: list[str] = []
         for sealed in found:
@@ -100,6 +101,7 @@ class TokenVault:
                 sealed = self._find(sealed.id)
             except NotFound:
                 return False, []
+            keyring = self._keys.keyring()
 
     def _find(self, user_id: int) -> SealedTokens:
         sealed = self._pool.fetch_one(_QUERIES["find_tokens"], {"id": user_id}, _ROW)

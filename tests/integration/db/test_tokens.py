@@ -11,16 +11,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import redis
 from click.testing import CliRunner
 from msgspec.structs import replace
 
 from db import DataAccess
+from db.crypto import Keyring, Place
 from db.errors import InvalidInput, InvalidSetting, NotFound, TokenUnreadable
 from db.models import NewUser, Tokens
 from db.token_keys import TokenKeys
@@ -28,13 +32,17 @@ from ops.commands.tokens import tokens
 from ops.errors import Exit, OpsError
 from ops.rotation.tokens import rotate_tokens
 from ops.stack.token_keys import refuse_to_lose_keys
+from tests.cases import in_case
 from tests.conftest import Database
-from tests.containers import Server
+from tests.containers import Server, wait_until
 from tests.integration.data_access import cache_settings, database_settings
 from tests.promises import promise
 
 K0, K1, K2 = (f"{name}:{secrets.token_urlsafe(32)}" for name in ("k0", "k1", "k2"))
 ADA = NewUser(github_id=7, username="ada")
+_WAITING = (
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+)
 
 
 @pytest.fixture
@@ -106,6 +114,35 @@ def test_bad_calls_are_typed_errors(opened: Any) -> None:
     assert without.users.get(user.id) == user
     with pytest.raises(InvalidSetting, match="GROUNDWORK_TOKEN_KEYS"):
         without.users.tokens(user.id)
+
+
+def test_a_key_that_was_added_while_a_read_waited_is_used(
+    database: Database, redis_server: Server, namespace: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(K1)
+    keys = TokenKeys.from_environment({"GROUNDWORK_TOKEN_KEYS_FILE": str(file)})
+    cache = cache_settings(redis_server.redis_url("app"), namespace)
+    with (
+        DataAccess(database_settings(database.url("app")), cache, keys) as data,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        user = data.users.add(ADA)
+        calls: list[tuple[str, Callable[[], object], object]] = [
+            ("get", lambda: data.users.tokens(user.id).access, "get"),
+            ("rotate", lambda: data.users._vault.rotate(0, 10).unreadable, []),
+        ]
+        for n, (name, call, expected) in enumerate(calls, start=2):
+            new = f"k{n}:{secrets.token_urlsafe(32)}"
+            sealed = Keyring.parse(new, "new").encrypt(name, Place("users", user.id, "access_token"))
+            with in_case(name), psycopg.connect(database.url("app")) as connection:
+                connection.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+                called = thread.submit(call)
+                wait_until(lambda: database.psql(_WAITING).strip() == "1")
+                file.write_text(f"{new},{file.read_text()}")
+                connection.execute("UPDATE users SET access_token = %s WHERE id = %s", (sealed, user.id))
+                connection.commit()
+                assert called.result() == expected
 
 
 @promise("a token that was changed, or moved to another row or column, cannot be decrypted")
