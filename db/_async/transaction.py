@@ -285,10 +285,10 @@ class AsyncTransaction:
             raise TransactionAborted()
 
     async def _roll_back(self) -> None:
+        self.block.undo()
         if self.connection.closed or self.connection.is_inherited:
             return
         # Calls that wait for the connection send nothing more, so this waits for one statement at most.
-        self.block.undo()
         await self._turn.take(None)
         try:
             await self._roll_back_in_turn()

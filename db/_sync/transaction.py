@@ -286,10 +286,10 @@ class Transaction:
             raise TransactionAborted()
 
     def _roll_back(self) -> None:
+        self.block.undo()
         if self.connection.closed or self.connection.is_inherited:
             return
         # Calls that wait for the connection send nothing more, so this waits for one statement at most.
-        self.block.undo()
         self._turn.take(None)
         try:
             self._roll_back_in_turn()

@@ -18,7 +18,7 @@ import pytest
 
 from db import AsyncDataAccess, DataAccess
 from db._sync.connection import BoundedConnection
-from db.errors import DeadlineExceeded, TransactionOver
+from db.errors import ConnectionLost, DeadlineExceeded, TransactionOver
 from db.models import NewActivity, NewOrganization, NewUser
 from tests.conftest import Database
 from tests.containers import wait_until
@@ -247,6 +247,24 @@ def test_writes_undone_with_a_generator_are_reported_once(database: Database) ->
 
     _run(database, body)
     assert [_stored(database, table) for table in ("users", "organizations")] == [0, 1]
+
+
+def test_writes_undone_with_a_lost_connection_are_reported_too(database: Database) -> None:
+    async def body(data: AsyncDataAccess) -> None:
+        rows = _rows(data, ADA)
+        await anext(rows)
+        database.psql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE state = 'idle in transaction' AND datname = current_database()"
+        )
+        with pytest.raises(ConnectionLost):
+            await data.users.count()
+        await asyncio.create_task(rows.aclose())  # type: ignore[attr-defined]
+        with pytest.raises(TransactionOver, match="left early"):
+            await data.users.count()
+        assert await data.users.count() == 0
+
+    _run(database, body)
 
 
 def test_a_task_that_was_started_beside_a_generator_gets_transaction_over(database: Database) -> None:
