@@ -68,7 +68,7 @@ def _on_docker(checkout: Checkout, stack: str, settings: StackSettings) -> dict[
     rotation = read_rotation(checkout, stack)
     for name, phase in rotation.phases().items():
         pulumi.log.info(
-            f"rotation in progress: {name} is {phase}; `groundwork rotate status` shows the next step"
+            f"rotation in progress: {name} is {phase}; `groundwork rotate status --stack {stack}` shows the next step"
         )
     announce_first(
         checkout.root / settings.migrations_folder,

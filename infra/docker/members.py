@@ -61,6 +61,11 @@ def member_containers(container: str) -> dict[str, str]:
     return members if members.keys() - {_FIRST} else {}
 
 
+def stack_of(container: str) -> str:
+    """Return the stack of a member's container: `dev` for `gw-1a2b3c-dev-postgres-2`."""
+    return container.split("-", 2)[-1].rpartition(f"-{_FIRST}")[0]
+
+
 def primary_container(container: str, wait_seconds: float = WAIT_SECONDS) -> str:
     """Return the container of the primary, given the first member's: `container` itself for a single server.
 
@@ -73,7 +78,8 @@ def primary_container(container: str, wait_seconds: float = WAIT_SECONDS) -> str
     while (member := primary_of(members)) is None:
         if time.monotonic() > deadline:
             raise NoPrimary(
-                f"no member of {', '.join(members)} is the primary; see `groundwork cluster status`"
+                f"no member of {', '.join(members)} is the primary; see"
+                f" `groundwork cluster status --stack {stack_of(container)}`"
             )
         time.sleep(_POLL_SECONDS)
     return members[member]
@@ -107,7 +113,8 @@ def patronictl(container: str, *arguments: str, stdin: str = "", seconds: int = 
     except DockerError as error:
         if str(error).endswith("exit status 124"):
             raise DockerError(
-                f"`patronictl {arguments[0]}` in {container} did not end within {seconds} s; see `groundwork doctor`"
+                f"`patronictl {arguments[0]}` in {container} did not end within {seconds} s; see"
+                f" `groundwork doctor --stack {stack_of(container)}`"
             ) from error
         raise
 
@@ -202,8 +209,8 @@ def observe(
     if replicas and (used := _subnet_of(checkout, stack)) not in (None, subnet):
         raise InfraError(
             f"groundwork:networkSubnet cannot change from {used} to {subnet} while Postgres has replicas;"
-            " set groundwork:postgresReplicas to 0 in the same change, run `groundwork up`, and turn the replicas on"
-            " again"
+            f" set groundwork:postgresReplicas to 0 in the same change, run `groundwork up --stack {stack}`, and turn"
+            " the replicas on again"
         )
     return ClusterState(exists=True, primary=primary, has_stores=has_stores)
 

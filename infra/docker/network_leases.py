@@ -94,7 +94,8 @@ def take_leases(checkout: Checkout, stack: str, settings: StackSettings) -> Netw
                 raise SettingError(
                     f"groundwork:{key}",
                     f"port {port} of 127.0.0.1 is in use by {other.replace('_', '-')} of this stack",
-                    "set another port, or run `groundwork down` before `groundwork up`",
+                    f"set another port, or run `groundwork down --stack {stack}` and then"
+                    f" `groundwork up --stack {stack}`",
                 )
             raise SettingError(
                 f"groundwork:{key}",

@@ -17,6 +17,7 @@ from infra.docker.members import (
     member_containers,
     patronictl,
     primary_container,
+    stack_of,
     store_settings,
     stored_settings,
 )
@@ -82,7 +83,8 @@ def _roll_back(first: str, configuration: str, error: InfraError) -> None:
     except DockerError as failed:
         raise DockerError(
             f"the former settings of Postgres could not be stored in etcd again ({str(failed).splitlines()[-1]}), so"
-            f" do not restart a server before the next `groundwork up`; they were to be stored because {error}"
+            f" do not restart a server before the next `groundwork up --stack {stack_of(first)}`; they were to be"
+            f" stored because {error}"
         ) from error
     if is_changed:
         _await_marks()
@@ -128,10 +130,12 @@ def _await_replicas(first: str) -> None:
         if not missing:
             return
         if time.monotonic() > deadline:
+            stack = stack_of(first)
             raise DockerError(
                 f"{missing[0]} does not stream from the primary, so no other server is restarted for the changed"
-                f" parameters; see `groundwork logs --service {missing[0]}`, correct groundwork:postgresParameters or"
-                f" run `groundwork cluster reinit {missing[0]}`, and run `groundwork up` again"
+                f" parameters; see `groundwork logs --stack {stack} --service {missing[0]}`, correct"
+                f" groundwork:postgresParameters or run `groundwork cluster reinit --stack {stack} {missing[0]}`, and"
+                f" run `groundwork up --stack {stack}` again"
             )
         time.sleep(_POLL_SECONDS)
 
@@ -145,10 +149,11 @@ def _restart(container: str, member: str) -> None:
     # patronictl exits with 0 although a restart has failed.
     for line in said.splitlines():
         if line.startswith("Failed:") and _UNNEEDED not in line:
+            stack = stack_of(container)
             raise DockerError(
                 f"{member} did not restart with the changed parameters: {line.removeprefix('Failed: ')}; see"
-                f" `groundwork logs --service {member}`, correct groundwork:postgresParameters, and run"
-                " `groundwork up` again"
+                f" `groundwork logs --stack {stack} --service {member}`, correct groundwork:postgresParameters, and run"
+                f" `groundwork up --stack {stack}` again"
             )
 
 

@@ -324,7 +324,7 @@ def metrics_are_kept(checkout: Checkout, stack: str, *, monitoring: bool) -> boo
     if exists and not monitoring:
         pulumi.log.info(
             f"monitoring is off, and volume {volume} keeps the collected metrics:"
-            " it is used again when monitoring is on; `groundwork down --volumes` deletes it"
+            f" it is used again when monitoring is on; `groundwork down --volumes --stack {stack}` deletes it"
         )
     return exists
 

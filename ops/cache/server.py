@@ -185,7 +185,7 @@ def connected(settings: CacheSettings, stack: str | None, description: str = "")
         role = user if user in _USERS else "ops"
         raise OpsError(
             f"Redis at {address} rejects the login of user {user!r}; get the stack's current connection string with"
-            f" `groundwork env --role {role}`",
+            f" `groundwork env --role {role}{f' --stack {stack}' if stack else ''}`",
             Exit.UNREACHABLE,
         ) from error
     except (ConnectionError, TimeoutError, OSError) as error:

@@ -94,7 +94,7 @@ class DataAccessLoad:
         """
         self._began = began
         self._journal.note_rows()
-        delete_rows(self._database_url)
+        delete_rows(self._database_url, self._journal.stack)
         self._thread.start()
         self._ready.wait(_START_SECONDS)
         if self._failure is not None or not self._ready.is_set():
@@ -127,7 +127,7 @@ class DataAccessLoad:
         self.outcome.lost = count_lost(
             rows, self._added, {h.user.github_id: h.acknowledged for h in self._hot}
         )
-        delete_rows(self._database_url)
+        delete_rows(self._database_url, self._journal.stack)
         self._journal.forget_rows()
 
     def _run(self) -> None:
@@ -263,16 +263,16 @@ def count_lost(rows: dict[int, str], added: set[int], updated: dict[int, list[in
     return len(added - rows.keys()) + sum(lost)
 
 
-def delete_rows(database_url: str) -> None:
-    """Delete the rows of a load. Raise OpsError (6) if the database cannot be reached."""
+def delete_rows(database_url: str, stack: str) -> None:
+    """Delete the rows of a load from the stack's database. Raise OpsError (6) if the database cannot be reached."""
     try:
         with _bounded(database_url) as connection:
             while connection.execute(_DELETE, [_FIRST_ID, _LAST_ID]).rowcount:
                 pass
     except psycopg.Error as error:
         raise OpsError(
-            f"cannot delete the rows of the load: {str(error).splitlines()[0]}; run `groundwork chaos stop` when"
-            " Postgres answers",
+            f"cannot delete the rows of the load: {str(error).splitlines()[0]}; run"
+            f" `groundwork chaos stop --stack {stack}` when Postgres answers",
             Exit.UNREACHABLE,
         ) from error
 

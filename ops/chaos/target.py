@@ -128,7 +128,7 @@ class ChaosTarget:
 
     def _redis_primary(self) -> str:
         url = self._redis_url
-        return SERVER_NAMES[outputs.server_urls(url).index(primary_url(url))]
+        return SERVER_NAMES[outputs.server_urls(url).index(primary_url(url, self.stack))]
 
     @property
     def _redis_url(self) -> str:
@@ -147,7 +147,7 @@ class ChaosTarget:
     def _redis_problems(self) -> list[str]:
         replicas = len(outputs.server_urls(self._redis_url)) - 1
         try:
-            with client_of(primary_url(self._redis_url)) as client:
+            with client_of(primary_url(self._redis_url, self.stack)) as client:
                 connected = int(client.info("replication")["connected_slaves"])
         except (redis.RedisError, OSError, OpsError) as error:
             return [f"Redis: {one_line(error)}"]

@@ -74,6 +74,6 @@ def delete_left_rows(journal: Journal, database_url: Callable[[], str]) -> bool:
         return False
     from ops.chaos.load import delete_rows
 
-    delete_rows(database_url())
+    delete_rows(database_url(), journal.stack)
     journal.forget_rows()
     return True

@@ -46,7 +46,6 @@ def adopt(stack: str, yes: bool, confirmed: str | None) -> None:
     if aside is not None and adoption.repository is not None:
         print_line(f"the old backups are in folder {aside} of volume {adoption.repository.name}")
     print_line("Next:")
-    print_line(
-        f"  groundwork up --stack {stack}              # new passwords and certificates: `groundwork env`"
-    )
+    print_line(f"  groundwork up --stack {stack}              # new passwords and certificates")
+    print_line(f"  groundwork env --stack {stack}             # the connection strings with them")
     print_line(f"  groundwork backup --full --stack {stack}   # the first backup that this state can read")

@@ -68,10 +68,10 @@ def logs(stack: str, service: str | None, follow: bool, tail: int) -> None:
     for what in [service] if service else containers:
         command = ["docker", "logs", "--tail", str(tail), containers[what]]
         if follow:
-            _show_lines([*command, "--follow"])
+            _show_lines([*command, "--follow"], stack)
             return
         print_line(f"== {what}")
-        _show_lines(command)
+        _show_lines(command, stack)
 
 
 @click.command(context_settings=_PASS_ON)
@@ -136,7 +136,7 @@ def redis_cli(stack: str, role: str, arguments: Sequence[str]) -> None:
     if url is None:
         raise OpsError(f"role {role!r} has no Redis user; use app, ops or monitor", Exit.USAGE)
     servers = server_urls(url)
-    primary = servers.index(primary_url(url)) if len(servers) > 1 else 0
+    primary = servers.index(primary_url(url, stack)) if len(servers) > 1 else 0
     container = _running(stack, SERVER_NAMES[primary])
     # Passed through the environment, so that the password does not show in the process list.
     os.environ["REDISCLI_AUTH"] = unquote(urlsplit(url).password or "")
@@ -299,8 +299,10 @@ def _primary(stack: str) -> str:
         return primary_container(first)
 
 
-def _show_lines(command: list[str]) -> None:
-    """Run a command and print its output line by line. Raise OpsError (6) if it fails, after its own last line.
+def _show_lines(command: list[str], stack: str) -> None:
+    """Run a command of docker for the stack, and print its output line by line.
+
+    Raise OpsError (6) if it fails, after its own last line.
 
     Logs quote what strangers sent before they logged in.
     """
@@ -320,7 +322,8 @@ def _show_lines(command: list[str]) -> None:
             process.terminate()
     if failed:
         raise OpsError(
-            f"`{' '.join(command[:2])}` failed (see above); see `groundwork status`", Exit.UNREACHABLE
+            f"`{' '.join(command[:2])}` failed (see above); see `groundwork status --stack {stack}`",
+            Exit.UNREACHABLE,
         )
 
 

@@ -43,7 +43,7 @@ def env(role: str, stack: str, style: str, tokens: bool) -> None:
     if tokens and role != "app":
         raise OpsError(f"role {role!r} has no token keys; use --tokens with role app", Exit.USAGE)
     values = environment_of(role, stack, tokens=tokens)
-    values |= primaries_of(values)
+    values |= primaries_of(values, stack)
     if style == "json":
         print_json(values)
         return

@@ -24,15 +24,15 @@ def try_out(stack: RotatedStack, names: Sequence[str]) -> None:
     database_urls, redis_urls = stack.urls()
     for name in names:
         if url := database_urls.get(name):
-            _log_in_to_postgres(name, url)
+            _log_in_to_postgres(stack.name, name, url)
         for url in server_urls(redis_urls[name]) if name in redis_urls else ():
-            _log_in_to_redis(name, url)
+            _log_in_to_redis(stack.name, name, url)
     for user in redis_acl.SERVER_USERS:
         if user.name in names:
             _log_in_between_servers(stack, user)
 
 
-def _log_in_to_postgres(role: str, url: str) -> None:
+def _log_in_to_postgres(stack: str, role: str, url: str) -> None:
     import psycopg
 
     from db.session import connect
@@ -43,10 +43,10 @@ def _log_in_to_postgres(role: str, url: str) -> None:
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[-1]
         refused = "authentication failed" in reason
-        raise _problem(role, "Postgres", reason, Exit.ERROR if refused else Exit.UNREACHABLE) from None
+        raise _problem(stack, role, "Postgres", reason, Exit.ERROR if refused else Exit.UNREACHABLE) from None
 
 
-def _log_in_to_redis(role: str, url: str) -> None:
+def _log_in_to_redis(stack: str, role: str, url: str) -> None:
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -58,9 +58,9 @@ def _log_in_to_redis(role: str, url: str) -> None:
         with client:
             client.ping()
     except redis.AuthenticationError as error:
-        raise _problem(role, "Redis", str(error), Exit.ERROR) from None
+        raise _problem(stack, role, "Redis", str(error), Exit.ERROR) from None
     except (redis.RedisError, ssl.SSLError, OSError) as error:
-        raise _problem(role, "Redis", str(error), Exit.UNREACHABLE) from None
+        raise _problem(stack, role, "Redis", str(error), Exit.UNREACHABLE) from None
 
 
 def _log_in_between_servers(stack: RotatedStack, user: redis_acl.RedisUser) -> None:
@@ -73,18 +73,21 @@ def _log_in_between_servers(stack: RotatedStack, user: redis_acl.RedisUser) -> N
             try:
                 members[client].ask(user, "PING", members[target])
             except KeyError as error:
-                raise _problem(user.name, "Redis", f"{error.args[0]} is missing", Exit.UNREACHABLE) from None
+                raise _problem(
+                    stack.name, user.name, "Redis", f"{error.args[0]} is missing", Exit.UNREACHABLE
+                ) from None
             except DockerError as error:
                 refused = "refuses user" in str(error)
                 raise _problem(
-                    user.name, target, str(error), Exit.ERROR if refused else Exit.UNREACHABLE
+                    stack.name, user.name, target, str(error), Exit.ERROR if refused else Exit.UNREACHABLE
                 ) from None
 
 
-def _problem(role: str, server: str, reason: str, code: Exit) -> OpsError:
+def _problem(stack: str, role: str, server: str, reason: str, code: Exit) -> OpsError:
     # libpq does not report why a certificate is rejected.
     is_refused = "certificate" in reason
-    what = "renew an expired one with `groundwork rotate certificates`" if is_refused else "fix the cause"
+    renew = f"renew an expired one with `groundwork rotate certificates --stack {stack}`"
+    what = renew if is_refused else "fix the cause"
     return OpsError(
         f"role {role} cannot log in to {server} with its new password ({reason});"
         f" the old password is still accepted; {what}, then run this command again",

@@ -75,7 +75,7 @@ class MonitoredRedis:
         return self._client(self._stack.ops_redis_url)
 
     def _client(self, url: str) -> Any:
-        primary = primary_url(url)
+        primary = primary_url(url, self._stack.name)
         self.address = address_of(primary)
         self._clients.append(client_of(primary, self._stack.login))
         return self._clients[-1]

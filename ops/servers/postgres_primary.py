@@ -6,8 +6,8 @@ from infra.outputs import one_server_url
 from ops.servers.errors import ServerUnreachable
 
 
-def primary_database_url(url: str) -> str:
-    """Return the URL of the primary among the servers of `url`. Raise ServerUnreachable if none is the primary."""
+def primary_database_url(url: str, stack: str) -> str:
+    """Return the URL of the primary among the servers of the stack's `url`. Raise ServerUnreachable without one."""
     import psycopg
 
     from db.login import refusal_of
@@ -19,5 +19,5 @@ def primary_database_url(url: str) -> str:
     except psycopg.Error as error:
         raise ServerUnreachable(
             f"no Postgres server is the primary ({refusal_of(error).reason}); run the command again after the"
-            " failover, or see `groundwork cluster status`"
+            f" failover, or see `groundwork cluster status --stack {stack}`"
         ) from error

@@ -51,8 +51,8 @@ def version_of(info: Mapping[str, Any]) -> str:
     return f"{info['valkey_version']} (Valkey)" if "valkey_version" in info else str(info["redis_version"])
 
 
-def primary_url(url: str) -> str:
-    """Return the URL of the primary among the servers of `url`, or `url` itself if there is one server.
+def primary_url(url: str, stack: str) -> str:
+    """Return the URL of the primary among the servers of the stack's `url`, or `url` itself if there is one server.
 
     Raise ServerUnreachable if no server is a primary whose replicas follow it.
     """
@@ -73,7 +73,7 @@ def primary_url(url: str) -> str:
         reasons.append(f"{host} is {role}")
     raise ServerUnreachable(
         f"no Redis server is the primary ({'; '.join(reasons)}); run the command again when the failover is over,"
-        " or see `groundwork logs`"
+        f" or see `groundwork logs --stack {stack}`"
     )
 
 

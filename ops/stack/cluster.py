@@ -170,7 +170,8 @@ class Cluster:
             states = ", ".join(f"{m.name} is {m.state}" for m in members)
             raise OpsError(
                 f"{what} become the primary of stack {self.stack!r} ({states}); start the servers with"
-                f" `groundwork up --stack {self.stack}`, or restore a backup with `groundwork restore`",
+                f" `groundwork up --stack {self.stack}`, or restore a backup with"
+                f" `groundwork restore --to TIME --stack {self.stack}`",
                 Exit.UNREACHABLE,
             )
         return max(able, key=lambda m: (m.name == to, m.role == SYNCHRONOUS, m.received))
@@ -303,8 +304,9 @@ class Cluster:
         found = find(self._wait(lambda members: find(members).is_well or find(members).state in _STOPPED))
         if not found.is_well:
             raise OpsError(
-                f"cannot move the primary of stack {self.stack!r} to {name}, which is {found.state}; `groundwork up`"
-                " starts a stopped server; see docs/high-availability.md (When a server has failed)",
+                f"cannot move the primary of stack {self.stack!r} to {name}, which is {found.state};"
+                f" `groundwork up --stack {self.stack}` starts a stopped server; see docs/high-availability.md (When a"
+                " server has failed)",
                 Exit.UNREACHABLE,
             )
 

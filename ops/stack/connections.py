@@ -55,8 +55,8 @@ def stack_of_redis(addresses: Collection[str]) -> str | None:
     return None
 
 
-def primaries_of(values: Mapping[str, str]) -> dict[str, str]:
-    """Return DATABASE_PRIMARY_URL and REDIS_PRIMARY_URL for the URLs of a role.
+def primaries_of(values: Mapping[str, str], stack: str) -> dict[str, str]:
+    """Return DATABASE_PRIMARY_URL and REDIS_PRIMARY_URL for the URLs of a role of the stack.
 
     They are for clients that accept no list of servers. Leaves out each whose server has no replicas, or has no
     primary now.
@@ -74,7 +74,7 @@ def primaries_of(values: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for name, url in lists:
         try:
-            found[f"{name}_PRIMARY_URL"] = find[name](url)
+            found[f"{name}_PRIMARY_URL"] = find[name](url, stack)
         except ServerUnreachable as error:
             print_line(f"without {name}_PRIMARY_URL: {error}", err=True)
     return found

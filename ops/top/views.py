@@ -177,6 +177,7 @@ VIEWS = (SESSIONS, LOCKS, STATEMENTS, SERVERS, CACHE)
 def servers(snapshot: Snapshot) -> list[tuple[str, ...]]:
     """Return the rows of the view of servers: primaries, their replicas, and the access service."""
     rows: list[tuple[str, ...]] = []
+    advice = f"see `groundwork status --stack {snapshot.stack}`"
     for kind, server in (("Postgres", snapshot.postgres), ("Redis", snapshot.redis)):
         up = duration(server.uptime_seconds)
         detail = f"{server.address}, version {server.version}" if server.version else server.reason or ""
@@ -188,14 +189,12 @@ def servers(snapshot: Snapshot) -> list[tuple[str, ...]]:
         if isinstance(server, Postgres):
             rows += [(f"  {name}", "", "", "", "", "", state) for name, state in server.servers.items()]
         for name in server.missing:
-            rows.append((f"  {name}", "replica", "down", "", "", "", "see `groundwork status`"))
+            rows.append((f"  {name}", "replica", "down", "", "", "", advice))
         if server.is_up and not server.missing:
             # On AWS, the servers have no names here.
             missing = server.expected_replicas - len(server.replicas)
             if missing > 0:
-                rows.append(
-                    (f"  {missing} missing", "replica", "down", "", "", "", "see `groundwork status`")
-                )
+                rows.append((f"  {missing} missing", "replica", "down", "", "", "", advice))
     if snapshot.access is not None:
         access = snapshot.access
         is_up = "up" if access.is_up else "down"

@@ -108,7 +108,7 @@ def test_the_commands_find_the_primary(group: Group, database: Database) -> None
     with connected(settings, None) as server:
         assert (server.address, server.has_replicas) == (address, True)
         assert server.redis.info("replication")["role"] == "master"
-    assert address_of(primary_url(group.redis_url("app", [*others, primary]))) == address
+    assert address_of(primary_url(group.redis_url("app", [*others, primary]), "dev")) == address
     urls = {"redis_url": group.redis_url("monitor"), "ops_redis_url": group.redis_url("ops")}
     redis = MonitoredRedis(monitored(database, group.servers[0], **urls))
     try:
@@ -149,8 +149,9 @@ def test_without_a_primary_a_command_names_the_reason_of_each_server(group: Grou
     assert refused.value.exit_code == Exit.UNREACHABLE
     assert str(refused.value).count("read only replica") == len(others)
     with pytest.raises(ServerUnreachable) as missing:
-        primary_url(url)
+        primary_url(url, "prod")
     assert str(missing.value).count("is a replica") == len(others)
+    assert "`groundwork logs --stack prod`" in str(missing.value)
     assert "\n" not in str(refused.value) + str(missing.value)
 
 

@@ -21,6 +21,7 @@ class Urls:
 
     postgres: str | None = None
     redis: str | None = None
+    name: str = "prod"
 
     def urls(self) -> tuple[dict[str, str], dict[str, str]]:
         return {"app": self.postgres} if self.postgres else {}, {"app": self.redis} if self.redis else {}
@@ -70,7 +71,7 @@ def expired(request: pytest.FixtureRequest, docker_engine: None) -> Iterator[Url
 def test_an_expired_certificate_is_reported_with_its_fix(expired: Urls) -> None:
     message, code = refusal(expired)
     assert code == Exit.UNREACHABLE
-    assert "renew an expired one with `groundwork rotate certificates`" in message
+    assert "renew an expired one with `groundwork rotate certificates --stack prod`" in message
 
 
 @pytest.mark.parametrize("server", ["postgres", "redis"])

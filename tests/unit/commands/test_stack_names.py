@@ -171,9 +171,9 @@ def test_a_failed_command_of_docker_is_an_error_after_its_output(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    container_tools._show_lines(["sh", "-c", "echo line"])
-    with pytest.raises(OpsError, match="`sh -c` failed") as failed:
-        container_tools._show_lines(["sh", "-c", "echo cannot read the log >&2; exit 1"])
+    container_tools._show_lines(["sh", "-c", "echo line"], "other")
+    with pytest.raises(OpsError, match=r"`sh -c` failed .*`groundwork status --stack other`") as failed:
+        container_tools._show_lines(["sh", "-c", "echo cannot read the log >&2; exit 1"], "other")
     assert failed.value.exit_code == Exit.UNREACHABLE
     assert capfd.readouterr().out == "line\ncannot read the log\n"
 

@@ -17,6 +17,7 @@ from infra.docker.members import (
     primary_container,
     retire_replicas,
     retired_replicas,
+    stack_of,
 )
 from infra.spec import postgres_cluster
 from infra.spec.checkout import Checkout
@@ -89,10 +90,26 @@ def test_the_primary_is_found_when_the_first_container_is_removed(monkeypatch: p
 def test_no_primary_is_reported_with_exit_code_6(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, Engine(postgres=False, postgres_2=False, postgres_3=None))
     with pytest.raises(
-        NoPrimary, match="no member of postgres, postgres-2, postgres-3 is the primary"
+        NoPrimary,
+        match=r"no member of postgres, postgres-2, postgres-3 is the primary; .* status --stack dev`",
     ) as refused:
         primary_container(f"{PREFIX}postgres", wait_seconds=0)
     assert refused.value.exit_code == 6
+
+
+def test_the_stack_of_a_member_is_read_from_the_name_of_its_container(checkout: Checkout) -> None:
+    for stack in ("dev", "prod-eu", "a-postgres", "postgres-2"):
+        for member in postgres_cluster.MEMBERS:
+            assert stack_of(checkout.name(stack, member)) == stack
+
+
+def test_a_command_of_patroni_that_does_not_end_names_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    def docker(*_: str, **__: object) -> str:
+        raise DockerError("`docker exec` failed: exit status 124")
+
+    monkeypatch.setattr(members, "docker", docker)
+    with pytest.raises(DockerError, match=r"did not end .*`groundwork doctor --stack prod-eu`"):
+        members.patronictl("gw-0a1b2c-prod-eu-postgres-3", "list")
 
 
 def _observe(checkout: Checkout, replicas: int, subnet: str = SUBNET) -> ClusterState:
@@ -333,7 +350,7 @@ def test_an_up_without_a_primary_creates_what_a_primary_needs(
 @promise("the subnet changes together with turning replicas off, and not while there are replicas")
 def test_the_subnet_of_a_cluster_cannot_change(monkeypatch: pytest.MonkeyPatch, checkout: Checkout) -> None:
     use(monkeypatch, Engine(postgres=True, postgres_2=False, postgres_3=False))
-    with pytest.raises(InfraError, match=r"networkSubnet cannot change from 10.201.7.0/24 to 10.9.0.0/24"):
+    with pytest.raises(InfraError, match=r"change from 10.201.7.0/24 to 10.9.0.0/24 .* up --stack dev`"):
         _observe(checkout, 2, "10.9.0.0/24")
     assert _observe(checkout, 2) == ClusterState(True, "postgres")
 

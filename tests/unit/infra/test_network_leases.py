@@ -269,7 +269,7 @@ def test_a_port_of_another_server_of_the_stack_is_named(checkout: Checkout, engi
         pytest.raises(SettingError, match="in use by redis-2 of this stack") as refusal,
     ):
         take_leases(checkout, "dev", StackSettings(redis_port=first.redis_2, redis_replicas=2))
-    assert "groundwork down" in refusal.value.fix
+    assert "`groundwork down --stack dev` and then `groundwork up --stack dev`" in refusal.value.fix
 
 
 def test_replicas_get_ports_of_their_own_which_are_kept(checkout: Checkout) -> None:

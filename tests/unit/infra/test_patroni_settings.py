@@ -16,8 +16,8 @@ from infra.spec.postgres_cluster import MEMBERS
 from tests.cases import in_case
 from tests.promises import promise
 
-PROPS = {"container": "gw-postgres", "configuration": '{"ttl": 20}'}
-CONTAINERS = {member: f"gw-{member}" for member in MEMBERS}
+PROPS = {"container": "gw-0a1b2c-prod-eu-postgres", "configuration": '{"ttl": 20}'}
+CONTAINERS = {member: f"gw-0a1b2c-prod-eu-{member}" for member in MEMBERS}
 FAILED = "Failed: restart for member {}, status code=503, (restart failed)"
 # Patroni's words if a member that is listed with a mark has none any more.
 UNNEEDED = "Failed: restart for member {}, status code=503, (restart conditions are not satisfied)"
@@ -71,7 +71,7 @@ class Patroni:
         return f"+ Cluster: groundwork +\n{answer}\n"
 
     def psql(self, container: str, sql: str) -> str:
-        assert (container, "pg_stat_replication" in sql) == ("gw-postgres-2", True)
+        assert (container, "pg_stat_replication" in sql) == ("gw-0a1b2c-prod-eu-postgres-2", True)
         return "\n".join({*MEMBERS} - {"postgres-2"} - self.down)
 
     def _row(self, member: str) -> dict[str, str]:
@@ -86,7 +86,7 @@ def patroni(monkeypatch: pytest.MonkeyPatch) -> Patroni:
         monkeypatch.setattr(module, "patronictl", patroni.ctl)
     monkeypatch.setattr(patroni_settings, "psql", patroni.psql)
     monkeypatch.setattr(patroni_settings, "member_containers", lambda _: CONTAINERS)
-    monkeypatch.setattr(patroni_settings, "primary_container", lambda _: "gw-postgres-2")
+    monkeypatch.setattr(patroni_settings, "primary_container", lambda _: "gw-0a1b2c-prod-eu-postgres-2")
     monkeypatch.setattr(patroni_settings, "WAIT_SECONDS", 0)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     return patroni
@@ -137,7 +137,10 @@ def test_a_failed_restart_is_the_last_one_and_the_former_settings_are_stored_aga
 ) -> None:
     *_, broken = restarted
     patroni.answers[broken] = FAILED
-    with pytest.raises(DockerError, match=rf"{broken} did not restart .*\(restart failed\); see") as failed:
+    with pytest.raises(
+        DockerError,
+        match=rf"{broken} did not restart .*\(restart failed\); see .*logs --stack prod-eu --service {broken}`",
+    ) as failed:
         _apply('{"ttl": 30}')
     assert "\n" not in str(failed.value)
     # Those that have restarted with the rejected value restart with the former one.
@@ -220,7 +223,7 @@ def test_unchanged_inputs_are_a_change_if_etcd_has_other_settings(patroni: Patro
 def test_the_settings_in_etcd_are_not_asked_for_if_the_inputs_differ_or_etcd_does_not_answer(
     patroni: Patroni, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patroni.stored, patroni.isolated = '{"ttl": 30}', {"gw-postgres"}
+    patroni.stored, patroni.isolated = '{"ttl": 30}', {"gw-0a1b2c-prod-eu-postgres"}
     assert _diff(PROPS) is False
     monkeypatch.delattr(patroni_settings, "patronictl")
     assert _diff(PROPS | {"configuration": '{"ttl": 30}'}) is True
@@ -235,7 +238,8 @@ def test_former_settings_that_cannot_be_stored_again_are_reported_with_the_reaso
 
     monkeypatch.setattr(patroni_settings, "_restart", fail)
     with pytest.raises(
-        DockerError, match=r"stored in etcd again \(no etcd\).*postgres did not restart; "
+        DockerError,
+        match=r"stored in etcd again \(no etcd\).* up --stack prod-eu`.*postgres did not restart; ",
     ) as failed:
         _apply('{"ttl": 30}')
     assert "\n" not in str(failed.value)
@@ -247,6 +251,9 @@ def test_former_settings_that_cannot_be_stored_again_are_reported_with_the_reaso
 @promise("a parameter with which a server does not start takes down one replica at most")
 def test_no_server_restarts_while_another_one_does_not_stream(patroni: Patroni) -> None:
     patroni.down = {"postgres-3"}
-    with pytest.raises(DockerError, match=r"postgres-3 does not stream .* `groundwork cluster reinit"):
+    with pytest.raises(
+        DockerError,
+        match=r"postgres-3 does not stream .* cluster reinit --stack prod-eu postgres-3`",
+    ):
         _apply('{"ttl": 30}')
     assert patroni.restarted == []

@@ -234,7 +234,7 @@ def test_a_switchover_to_a_server_that_is_not_healthy_moves_nothing(
         monkeypatch.setattr(cluster, "_LIST_SECONDS", 1000)
         monkeypatch.setattr(cluster.time, "sleep", lambda _: pytest.fail("it waits"))
     with pytest.raises(
-        OpsError, match=f"to {to}, which is {state}; `groundwork up` starts a stop"
+        OpsError, match=f"to {to}, which is {state}; `groundwork up --stack dev` starts a stop"
     ) as refused:
         stack.switch_over(to, lambda _: None)
     assert (refused.value.exit_code, patroni.moves) == (Exit.UNREACHABLE, [])

@@ -377,6 +377,7 @@ def test_a_failover_without_a_replica_that_runs_is_refused_with_the_states(
     patroni.states["postgres-3"] = "start failed"
     with pytest.raises(OpsError, match=f"{to or 'no server'} can.*postgres-3 is start failed") as refused:
         stack.successor(to)
+    assert str(refused.value).endswith("restore a backup with `groundwork restore --to TIME --stack dev`")
     assert refused.value.exit_code == Exit.UNREACHABLE
 
 
