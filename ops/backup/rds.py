@@ -237,9 +237,7 @@ def _client(region: str, connect_seconds: float | None = None) -> Any:
         import boto3
         from botocore.config import Config
     except ImportError as error:
-        raise OpsError(
-            "a stack on AWS needs boto3, which is not installed; run `pip install -e '.[aws]'`"
-        ) from error
+        raise OpsError("a stack on AWS needs boto3, which is not installed; run `make .venv`") from error
     hurried = Config(connect_timeout=connect_seconds, retries={"total_max_attempts": 1})
     return boto3.client("rds", region_name=region, config=None if connect_seconds is None else hurried)
 
