@@ -196,9 +196,9 @@ def observe(
         # Only an `up` that keeps the replicas writes parameters without a primary.
         keep = "" if replicas else f"set groundwork:postgresReplicas back to {len(_OTHERS)}, "
         raise NoPrimary(
-            f"the Postgres of stack {stack!r} has no primary, so its servers cannot be changed one after the other;"
-            f" see `groundwork cluster status --stack {stack}`, and run the same command again when it has one; if"
-            f" `groundwork logs --stack {stack}` shows that a parameter keeps the servers from starting, {keep}correct"
+            f"Postgres of stack {stack!r} has no primary, so `up` cannot change its servers one by one; wait until"
+            f" `groundwork cluster status --stack {stack}` shows a primary, and run the same command again. If"
+            f" `groundwork logs --stack {stack}` shows that a parameter prevents the start, {keep}correct"
             f" groundwork:postgresParameters and run `groundwork up --stack {stack}`"
         )
     if replicas == 0 and primary != _FIRST:

@@ -82,9 +82,9 @@ def _roll_back(first: str, configuration: str, error: InfraError) -> None:
         is_changed = store_settings(member_containers(first).values(), configuration)
     except DockerError as failed:
         raise DockerError(
-            f"the former settings of Postgres could not be stored in etcd again ({str(failed).splitlines()[-1]}), so"
-            f" do not restart a server before the next `groundwork up --stack {stack_of(first)}`; they were to be"
-            f" stored because {error}"
+            f"`up` failed ({error}), and could not roll the Postgres settings in etcd back"
+            f" ({str(failed).splitlines()[-1]}); do not restart a server before the next"
+            f" `groundwork up --stack {stack_of(first)}`"
         ) from error
     if is_changed:
         _await_marks()

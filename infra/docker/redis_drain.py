@@ -116,8 +116,8 @@ def shrink(
             if time.monotonic() > deadline:
                 raise SettingError(
                     full("redisMaxmemory"),
-                    f"Redis has {format_mb(size)} of data, and {eviction_policy} does not reduce them to"
-                    f" {format_mb(maxmemory_bytes)}",
+                    f"Redis holds {format_mb(size)}, and redisEvictionPolicy {eviction_policy} does not evict enough to"
+                    f" reach {format_mb(maxmemory_bytes)}",
                     f"raise {full('redisMaxmemory')}, delete keys, or set {full('redisEvictionPolicy')} to allkeys-lfu",
                 )
             time.sleep(_POLL_SECONDS)

@@ -85,7 +85,7 @@ def coerce(setting: Setting, value: Any) -> Any:
     if setting.type == "string":
         if isinstance(value, str):
             return value
-        raise SettingError(full(setting.key), f"{value!r} is not a text", "put it in quotes")
+        raise SettingError(full(setting.key), f"{value!r} is not a string", "put it in quotes")
     if isinstance(value, str):
         try:
             value = json.loads(value)

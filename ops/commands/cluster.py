@@ -182,8 +182,8 @@ def failover(service: str, stack: str, to: str | None, yes: bool, confirm: str |
         # The servers may have changed during the question.
         if target.successor(new.name).role != new.role:
             raise OpsError(
-                f"the role of {new.name} of stack {stack!r} has changed, and with it what may be lost; run the same"
-                " command again",
+                f"{new.name} of stack {stack!r} changed its role while you confirmed, so a different set of writes may"
+                " be lost; nothing was changed; run the same command again",
                 Exit.REFUSED,
             )
         began = time.monotonic()

@@ -58,8 +58,8 @@ def generated(root: Path, entity: Specification) -> dict[Path, str]:
         for place, inserted in insertions:
             if text.count(place) != 1:
                 raise OpsError(
-                    f"{path.relative_to(root)} has no line {place.strip().splitlines()[-1]!r} before which to insert"
-                    f" {inserted.strip()!r}; restore the line"
+                    f"cannot insert {inserted.strip()!r} into {path.relative_to(root)}: the line"
+                    f" {place.strip().splitlines()[-1]!r}, which marks the place, is missing or repeated; restore it"
                 )
             text = text.replace(place, inserted + place)
         files[path] = text

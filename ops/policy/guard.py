@@ -32,17 +32,21 @@ def refuse_unsafe_up(target: PulumiStack) -> None:
             print_line(line, err=True)
     if losses.exit_code:
         raise OpsError(
-            f"refusing to update stack {target.name!r}: it would lose data or its protection"
-            f" ({_counted(losses)}, listed above); fix that or add waivers (docs/policy.md)",
+            f"refusing to update stack {target.name!r}: it would lose data or its protection:"
+            f" {_counted(losses, 'finding')} (listed above); fix them or add waivers (docs/policy.md)",
             losses.exit_code,
         )
     if rules.counts[Status.VIOLATED]:
         raise OpsError(
-            f"refusing to update stack {target.name!r}: {_counted(rules)} (policy rules, listed above);"
+            f"refusing to update stack {target.name!r}: {_counted(rules, 'policy violation')} (listed above);"
             " fix them or add waivers (docs/policy.md)",
             rules.exit_code,
         )
 
 
-def _counted(assessment: Assessment) -> str:
-    return ", ".join(f"{n} {status.value}" for status, n in assessment.counts.items() if n)
+def _counted(assessment: Assessment, noun: str) -> str:
+    """Count the findings that are not waived, such as "3 policy violations, 1 undetermined"."""
+    violated, undetermined = (assessment.counts[status] for status in (Status.VIOLATED, Status.UNDETERMINED))
+    counted = [f"{violated} {noun}{'' if violated == 1 else 's'}"] if violated else []
+    counted += [f"{undetermined} undetermined"] if undetermined else []
+    return ", ".join(counted)

@@ -160,8 +160,8 @@ def _refuse_interrupted_restore(checkout: Checkout, stack: str) -> None:
     # The record is in this state's folder, and the container says so for another state.
     if record.exists() or inspect("container", workbench):
         raise OpsError(
-            f"a restore of stack {stack!r} was interrupted and the data is incomplete; only the state that started the"
-            f" restore can finish it; see docs/backup.md, and remove container {workbench} and file"
-            f" {record.path} once the data is complete",
+            f"cannot adopt stack {stack!r}: a restore was interrupted, and its data is incomplete; finish the restore"
+            f" with the state that started it (docs/backup.md). When the data is complete, remove container {workbench}"
+            f" and file {record.path}, and run `groundwork adopt --stack {stack}` again",
             Exit.REFUSED,
         )

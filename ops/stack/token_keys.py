@@ -41,16 +41,16 @@ def refuse_to_lose_keys(
         used = _used(url).intersection(lost)
     except psycopg.Error as error:
         raise OpsError(
-            f"cannot read which keys users' tokens need ({one_line(error)}), and groundwork:tokenKeys no longer names"
-            f" {', '.join(lost)}; name {_them(lost)} again, run `groundwork up --stack {stack}`, and remove"
-            f" {_them(lost)} after that",
+            f"cannot check whether users' tokens still need key {', '.join(lost)} ({one_line(error)}), which was"
+            f" removed from groundwork:tokenKeys; put {_them(lost)} back, run `groundwork up --stack {stack}`, and"
+            f" remove {_them(lost)} after that",
             Exit.REFUSED,
         ) from error
     if used:
         raise OpsError(
-            f"users' tokens are encrypted with key {', '.join(sorted(used))}, which groundwork:tokenKeys no longer"
-            " names, and without it they are lost; name it again after the new key, run"
-            f" `groundwork up --stack {stack}`, and then `groundwork tokens rotate --stack {stack}`",
+            f"cannot remove key {', '.join(sorted(used))} from groundwork:tokenKeys: users' tokens are still encrypted"
+            f" with {_them(used)}, and would be lost; put {_them(used)} back after the new key, run"
+            f" `groundwork up --stack {stack}`, then `groundwork tokens rotate --stack {stack}`",
             Exit.REFUSED,
         )
 

@@ -126,7 +126,10 @@ def test_a_place_that_is_not_found_is_named_and_nothing_is_written(
     before = contents(checkout)
     with pytest.raises(SystemExit):
         main(["new", "entity", "gizmo", *NAME])
-    assert "db/_async/access.py has no line 'caches: dict[str, AsyncDroppable] = {'" in capfd.readouterr().err
+    refusal = capfd.readouterr().err
+    assert (
+        "into db/_async/access.py: the line 'caches: dict[str, AsyncDroppable] = {', which marks" in refusal
+    )
     assert contents(checkout) == before
 
 

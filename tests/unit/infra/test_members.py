@@ -305,7 +305,7 @@ def test_the_settings_in_etcd_are_not_changed_during_a_failover(
 ) -> None:
     etcd = _without_primary(monkeypatch)
     etcd.engine.answers[PREFIX + standby] = False
-    with pytest.raises(NoPrimary, match="run the same command again when it has one"):
+    with pytest.raises(NoPrimary, match="shows a primary, and run the same command again"):
         observe(checkout, "dev", replicas=2, subnet=SUBNET, configuration="right")
     assert etcd.stored == "huge_pages"
 

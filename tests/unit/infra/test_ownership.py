@@ -272,7 +272,7 @@ def test_a_stack_is_not_adopted_while_its_owner_exists_or_a_restore_is_unfinishe
     assert refused.value.exit_code == Exit.REFUSED
     id_file(there).unlink()
     containers.append({})
-    with pytest.raises(OpsError, match="a restore of stack 'dev' was interrupted") as refused:
+    with pytest.raises(OpsError, match="cannot adopt stack 'dev': a restore was interrupted") as refused:
         Adoption.of(checkout, "dev")
     assert refused.value.exit_code == Exit.REFUSED
     containers.clear()
@@ -282,7 +282,7 @@ def test_a_stack_is_not_adopted_while_its_owner_exists_or_a_restore_is_unfinishe
     record.write("data")
     with monkeypatch.context() as patched:
         patched.setattr("ops.backup.restore_record.inspect", lambda kind, name: [{}])
-        with pytest.raises(OpsError, match="a restore of stack 'dev' was interrupted"):
+        with pytest.raises(OpsError, match="cannot adopt stack 'dev': a restore was interrupted"):
             Adoption.of(checkout, "dev")
     record.delete()
     found = Adoption.of(checkout, "dev")

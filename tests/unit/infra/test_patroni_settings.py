@@ -239,7 +239,7 @@ def test_former_settings_that_cannot_be_stored_again_are_reported_with_the_reaso
     monkeypatch.setattr(patroni_settings, "_restart", fail)
     with pytest.raises(
         DockerError,
-        match=r"stored in etcd again \(no etcd\).* up --stack prod-eu`.*postgres did not restart; ",
+        match=r"`up` failed \(postgres did not restart; .*etcd back \(no etcd\).* up --stack prod-eu`",
     ) as failed:
         _apply('{"ttl": 30}')
     assert "\n" not in str(failed.value)

@@ -204,7 +204,7 @@ def test_data_that_do_not_fit_are_refused_and_the_server_keeps_its_limit(
 ) -> None:
     server = Member(data=90, fixed=70, policy=policy)
     refusal = shrunk(server, 60, policy)
-    assert refusal.startswith("groundwork:redisMaxmemory: Redis has ")
+    assert refusal.startswith("groundwork:redisMaxmemory: Redis holds ")
     assert "\n" not in refusal
     assert server.said == [*said, f"CONFIG SET maxmemory 100 maxmemory-policy {policy}"]
     assert (server.limit, server.policy) == (100, policy)

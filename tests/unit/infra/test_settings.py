@@ -97,7 +97,9 @@ BAD = {
     "maxmemory without unit": Bad(
         {"redisMaxmemory": "160"}, "redisMaxmemory", "'160' is not an amount", "128MB or 1GB"
     ),
-    "maxmemory as a number": Bad({"redisMaxmemory": 160}, "redisMaxmemory", "160 is not a text", "in quotes"),
+    "maxmemory as a number": Bad(
+        {"redisMaxmemory": 160}, "redisMaxmemory", "160 is not a string", "in quotes"
+    ),
     "maxmemory one above 75 %": Bad(
         {"redisMemory": "256MB", "redisMaxmemory": "193MB"},
         "redisMaxmemory",

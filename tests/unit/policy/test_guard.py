@@ -52,7 +52,11 @@ def test_an_up_without_losses_may_continue(new: Any, capsys: pytest.CaptureFixtu
     [
         (without(good_stack(), "redis"), Exit.REFUSED, "would lose data"),
         (changed(good_stack(), "postgres", skipFinalSnapshot=True), Exit.REFUSED, "would lose data"),
-        (changed(good_stack(), "postgres", multiAz=False), Exit.MISMATCH, "policy rules, listed above"),
+        (
+            changed(good_stack(), "postgres", multiAz=False),
+            Exit.MISMATCH,
+            r"1 policy violation \(listed above\)",
+        ),
     ],
     ids=["deleted", "guard and rule", "rule"],
 )
