@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,13 +37,23 @@ def test_an_invalid_point_in_time_is_a_usage_error() -> None:
     cases: list[tuple[str, str]] = [
         ("yesterday", "is not a time"),
         ("2026-03-01T02:50:00", "has no time zone"),
+        ("2026-03-01 02", "has no time zone"),
+        ("2026-03-01", "has no time of day"),
+        ("2026-03-01+01:00", "has no time of day"),
+        ("2026-W09-7", "has no time of day"),
+        ("2026-03-01Z", "is not a time"),
+        ("0001-01-01T00:00:00+23:00", "is not a time"),
         ("2999-01-01T00:00:00Z", "in the future"),
+        ("9999-12-31T23:00:00-23:00", "in the future"),
     ]
     for text, problem in cases:
         with in_case(text, problem):
             with pytest.raises(OpsError, match=problem) as refused:
                 parse_moment(text)
             assert refused.value.exit_code == Exit.USAGE
+            # What the message advises is accepted.
+            for advised in re.findall(r"2026\S+(?:Z|\+01:00)\b", str(refused.value).partition("; ")[2]):
+                parse_moment(advised)
 
 
 def test_a_restore_without_a_terminal_needs_the_option_yes(monkeypatch: pytest.MonkeyPatch) -> None:
