@@ -77,11 +77,9 @@ def restore(site: BackupSite, target: Target, post_restore: PostRestore, progres
         if _is_finished(folders, record):
             folders.forget()
         if folders.are_past_return(str(target)):
-            record.write(site.data_volume)
+            record.write(site.data_volume, were_up=record.were_up())
             restored = _resume(site, bench, folders, target, post_restore, progress)
         else:
-            folders.bring_back(progress)
-            record.delete()
             _begin(site, bench, folders, record, target, progress)
             restored = _finish(site, bench, folders, target, post_restore, progress)
         record.delete()
@@ -149,8 +147,10 @@ def _begin(
 ) -> None:
     """Stop the servers, and restore until recovery has ended. If it fails before, the old data serves again."""
     chosen = _choose(site, bench, target, progress)
-    was_running = servers.is_serving(site)
-    record.write(site.data_volume)
+    # An interrupted restore has stopped the servers, and its record says so until they serve again.
+    were_up = servers.are_up(site) or record.were_up()
+    folders.bring_back(progress)
+    record.write(site.data_volume, were_up=were_up)
     servers.stop(site, progress, mark=True)
     try:
         is_complete = _restore_files(site, bench, folders, chosen, target, progress)
@@ -160,11 +160,15 @@ def _begin(
             raise
         folders.bring_back(progress)
         record.delete()
-        if was_running:
+        if were_up:
             servers.start(site, progress)
         reason = " ".join(str(error).split())
-        serves = " and serves again" if was_running else ""
-        raise BackupError(f"{reason}; the previous data is back{serves}") from error
+        state = (
+            " and serves again"
+            if were_up
+            else f", and Postgres is still stopped; `groundwork up --stack {site.stack}` starts it"
+        )
+        raise BackupError(f"{reason}; the previous data is back{state}") from error
 
 
 def _bench(site: BackupSite) -> AbstractContextManager[Workbench]:

@@ -15,11 +15,12 @@ from infra.spec.checkout import Checkout
 from ops.backup.site import BackupSite
 
 _NAME = "restore-unfinished"
+_WERE_UP = "servers-were-up"
 
 
 @dataclass(frozen=True)
 class RestoreRecord:
-    """The record of one stack. The file contains the name of the data volume that is being restored."""
+    """The record of one stack. The file has the name of the data volume, and whether its servers were up before."""
 
     path: Path
 
@@ -33,17 +34,26 @@ class RestoreRecord:
 
     def exists(self) -> bool:
         """Return whether a restore is unfinished. Delete the record if its data volume has been deleted."""
-        try:
-            volume = self.path.read_text(encoding="utf-8")
-        except FileNotFoundError:
+        volume, *_ = self._lines()
+        if not volume:
             return False
         if inspect("volume", volume):
             return True
         self.delete()
         return False
 
-    def write(self, volume: str) -> None:
-        put(self.path, volume)
+    def were_up(self) -> bool:
+        """Return whether a server was up before the unfinished restore stopped it."""
+        return _WERE_UP in self._lines()
+
+    def write(self, volume: str, *, were_up: bool = False) -> None:
+        put(self.path, f"{volume}\n{_WERE_UP if were_up else ''}")
 
     def delete(self) -> None:
         self.path.unlink(missing_ok=True)
+
+    def _lines(self) -> list[str]:
+        try:
+            return self.path.read_text(encoding="utf-8").split("\n")
+        except FileNotFoundError:
+            return [""]

@@ -6,6 +6,8 @@ the restore ends.
 
 from __future__ import annotations
 
+from typing import Any
+
 from infra.docker.engine import STOP_LIMIT_SECONDS, DockerError, docker, inspect
 from infra.docker.health_check import wait_until_healthy
 from infra.docker.members import NoPrimary, primary_container
@@ -25,6 +27,11 @@ _COPIED_SECONDS = 24 * 3600
 def is_serving(site: BackupSite) -> bool:
     """Return whether a server of the stack runs."""
     return any(site.is_running(server) for server in _servers(site))
+
+
+def are_up(site: BackupSite) -> bool:
+    """Return whether a server of the stack runs or is paused, so that a restore would stop it."""
+    return any(found["State"]["Running"] for found in _found(site))
 
 
 def stop(site: BackupSite, progress: Progress, *, mark: bool) -> None:
@@ -131,8 +138,11 @@ def forget_cluster(site: BackupSite, progress: Progress) -> None:
 
 def _servers(site: BackupSite) -> list[str]:
     """Return the containers of the stack's servers that exist, the first one first."""
-    names = [site.postgres, *map(site.container, site.replicas)]
-    return [found["Name"].lstrip("/") for found in inspect("container", *names)]
+    return [found["Name"].lstrip("/") for found in _found(site)]
+
+
+def _found(site: BackupSite) -> list[dict[str, Any]]:
+    return inspect("container", site.postgres, *map(site.container, site.replicas))
 
 
 def _primary(site: BackupSite) -> str | None:

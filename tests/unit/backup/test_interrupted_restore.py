@@ -13,13 +13,14 @@ import pytest
 
 from infra.spec.checkout import Checkout
 from ops.backup import restore, restore_record, servers
-from ops.backup.errors import BackupError
+from ops.backup.errors import BackupError, OutsideWindow
 from ops.backup.post_restore import PostRestore
 from ops.backup.restore import Target
 from ops.backup.restore_record import RestoreRecord
 from ops.backup.site import BackupSite
 from ops.backup.workbench import refuse_during_restore
 from ops.errors import Exit, OpsError
+from tests.cases import in_case
 from tests.unit.commands.test_foreign_text import answers
 
 BEGUN = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -35,6 +36,7 @@ class Steps:
         self.has_served = False
         self.is_touched = False
         self.has_only_journal = False
+        self.are_up = True
 
     def step(self, name: str, result: Any = None) -> Callable[..., Any]:
         def reached(*_: Any, **__: Any) -> Any:
@@ -44,6 +46,10 @@ class Steps:
             return result
 
         return reached
+
+    def stop(self, *_: Any, **__: Any) -> None:
+        self.are_up = False
+        self.step("stop")()
 
     def restore_files(self, *_: Any) -> None:
         self.is_touched = True
@@ -131,8 +137,8 @@ def steps(monkeypatch: pytest.MonkeyPatch, volumes: list[str]) -> Steps:
     for name, value in patches.items():
         monkeypatch.setattr(restore, name, value)
     monkeypatch.setattr(restore.markers, "write", answers(None))
-    monkeypatch.setattr(servers, "is_serving", answers(True))
-    monkeypatch.setattr(servers, "stop", steps.step("stop"))
+    monkeypatch.setattr(servers, "are_up", lambda _: steps.are_up)
+    monkeypatch.setattr(servers, "stop", steps.stop)
     monkeypatch.setattr(servers, "start", steps.step("start", "postgres-2"))
     monkeypatch.setattr(servers, "await_others", steps.step("await others"))
     monkeypatch.setattr(servers, "forget_cluster", answers(None))
@@ -188,6 +194,43 @@ def test_a_failure_after_which_the_old_data_is_back_blocks_no_command(
     with pytest.raises(BackupError, match="the previous data is back and serves again"):
         run(site, steps)
     refuse_during_restore(checkout, "dev")
+
+
+def test_a_repeated_restore_that_fails_starts_the_servers_that_the_first_run_has_stopped(
+    site: BackupSite, steps: Steps, checkout: Checkout
+) -> None:
+    for step in ("stop", "restore files", "recover"):
+        with in_case(step):
+            steps.are_up = True
+            # The second run is interrupted too, before it fails.
+            for _ in range(2):
+                steps.failures = {step: KeyboardInterrupt()}
+                with pytest.raises(KeyboardInterrupt):
+                    run(site, steps)
+            # As `plan` does, a run that is refused changes nothing.
+            steps.failures = {"choose": OutsideWindow("no backup")}
+            steps.done.clear()
+            with pytest.raises(OutsideWindow):
+                run(site, steps)
+            assert steps.done == ["choose"]
+            require_refusal(checkout)
+            steps.failures = {"recover": BackupError("no")}
+            with pytest.raises(BackupError, match="the previous data is back and serves again"):
+                run(site, steps)
+            assert steps.done[-1] == "start"
+            refuse_during_restore(checkout, "dev")
+
+
+def test_a_failed_restore_of_servers_that_were_down_says_how_to_start_them(
+    site: BackupSite, steps: Steps
+) -> None:
+    steps.are_up = False
+    steps.failures = {"recover": BackupError("no")}
+    with pytest.raises(
+        BackupError, match="is back, and Postgres is still stopped; `groundwork up --stack dev`"
+    ):
+        run(site, steps)
+    assert "start" not in steps.done
 
 
 def test_a_restore_that_is_refused_before_it_stops_a_server_blocks_no_command(

@@ -104,6 +104,23 @@ def ignore(_line: str) -> None:
     pass
 
 
+def test_a_server_that_is_paused_is_up_but_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = use(monkeypatch, Engine("postgres", "postgres", stopped=("postgres-2",)))
+    running = engine.inspect
+    for paused, serves in ((False, True), (True, False)):
+
+        def inspect(kind: str, *names: str, is_paused: bool = paused) -> list[dict[str, Any]]:
+            return [
+                found | {"State": found["State"] | {"Paused": is_paused}} for found in running(kind, *names)
+            ]
+
+        monkeypatch.setattr(servers, "inspect", inspect)
+        monkeypatch.setattr(site_module, "inspect", inspect)
+        assert (servers.are_up(site("postgres-2")), servers.is_serving(site("postgres-2"))) == (True, serves)
+    use(monkeypatch, Engine(None, stopped=MEMBERS))
+    assert not servers.are_up(site(*REPLICAS))
+
+
 @promise("a restore stops the primary last, so that no replica is promoted meanwhile")
 @pytest.mark.parametrize("primary", MEMBERS)
 def test_the_primary_is_stopped_last(monkeypatch: pytest.MonkeyPatch, primary: str) -> None:
