@@ -17,3 +17,8 @@ class OutsideWindow(BackupError):
 
 class RecoveryFailed(BackupError):
     """Postgres could not recover from the backup to the requested point in time."""
+
+    @property
+    def is_before_target(self) -> bool:
+        """Whether the WAL ended without a commit after the requested point in time."""
+        return "before configured recovery target was reached" in str(self)

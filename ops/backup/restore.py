@@ -282,13 +282,12 @@ def _serve_in_bench(
                 " there were any, because the old data of this cluster is lost"
             )
     except RecoveryFailed as error:
-        if "before configured recovery target was reached" not in str(error):
+        if not error.is_before_target:
             raise
         if not is_complete:
             raise _wal_ends_early(_end_of_wal(bench), chosen, target) from error
         progress("nothing was committed between the end of the WAL and the requested time")
-        bench.sh(f"printf \"recovery_target_time = ''\\n\" >> {PGDATA}/postgresql.auto.conf")
-        bench.start_server(PGDATA)
+        bench.recover_fully(PGDATA)
 
 
 def _end_of_wal(bench: Workbench) -> datetime | None:

@@ -68,6 +68,11 @@ class Workbench:
         except DockerError as error:
             raise RecoveryFailed(self.last_words()) from error
 
+    def recover_fully(self, data: str, **parameters: str) -> None:
+        """Start Postgres on a folder whose WAL ends before its target time, and recover to the end of the WAL."""
+        self.sh('printf "recovery_target_time = \'\'\\n" >> "$1/postgresql.auto.conf"', data)
+        self.start_server(data, **parameters)
+
     def last_words(self) -> str:
         """Return why the server stopped, from its FATAL and PANIC lines."""
         log = self.sh(f"cat {_LOG} 2>/dev/null || true").splitlines()

@@ -12,12 +12,14 @@ import pytest
 from infra.docker import engine
 from ops.backup import checks, drill, take_backup, workbench
 from ops.backup import site as site_module
+from ops.backup.errors import RecoveryFailed
 from ops.backup.evidence import CheckFailed
 from ops.backup.markers import Marker
 from ops.backup.site import BackupSite
 from ops.backup.wal import Segment
 from ops.cli import main
 from ops.errors import Exit
+from tests.cases import in_case
 
 PREFIX = "gw-1a2b3c-dev"
 
@@ -100,6 +102,38 @@ def test_a_drill_to_the_latest_state_is_refused(capfd: pytest.CaptureFixture[str
         main(["drill", "--to", "LATEST"])
     assert over.value.code == Exit.USAGE
     assert capfd.readouterr().err.startswith("groundwork: a drill cannot restore to LATEST")
+
+
+def test_only_a_drill_without_a_marker_accepts_a_time_after_the_last_commit() -> None:
+    early = RecoveryFailed("recovery ended before configured recovery target was reached")
+    damaged = RecoveryFailed("could not restore file from archive")
+    cases: list[tuple[str, RecoveryFailed | None, bool, bool | RecoveryFailed]] = [
+        ("reached, server runs", None, False, False),
+        ("reached, server stopped", None, True, False),
+        ("end of the WAL, server stopped", early, True, True),
+        ("end of the WAL, server runs", early, False, early),
+        ("damaged WAL, server stopped", damaged, True, damaged),
+    ]
+    for name, error, may_end_early, result in cases:
+        with in_case(name):
+            starts: list[str] = []
+
+            def start(*_: Any, failure: RecoveryFailed | None = error, **__: Any) -> None:
+                if failure:
+                    raise failure
+
+            def recover(data: str, *, archive_mode: str, done: list[str] = starts, **_: Any) -> None:
+                done.append(archive_mode)
+
+            bench: Any = SimpleNamespace(start_server=start, recover_fully=recover)
+            if isinstance(result, RecoveryFailed):
+                with pytest.raises(RecoveryFailed) as failed:
+                    drill._recover(bench, may_end_early=may_end_early)
+                assert failed.value is result
+            else:
+                assert drill._recover(bench, may_end_early=may_end_early) is result
+            # A drill never archives.
+            assert starts == (["off"] if result is True else [])
 
 
 @pytest.mark.parametrize("end", ["commit", "abort"])

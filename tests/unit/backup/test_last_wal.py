@@ -178,8 +178,9 @@ class RecoveringBench:
     def log(self) -> str:
         return self.text
 
-    def sh(self, _: str) -> None:
+    def recover_fully(self, data: str) -> None:
         self.cleared += 1
+        self.start_server(data)
 
 
 _TOO_EARLY = RecoveryFailed("recovery ended before configured recovery target was reached")
