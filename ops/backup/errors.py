@@ -15,6 +15,12 @@ class OutsideWindow(BackupError):
     exit_code = Exit.USAGE
 
 
+class DamagedPages(BackupError):
+    """A new backup contains pages whose checksum is wrong, because the server's data is damaged."""
+
+    exit_code = Exit.MISMATCH
+
+
 class RecoveryFailed(BackupError):
     """Postgres could not recover from the backup to the requested point in time."""
 

@@ -30,7 +30,10 @@ _HISTORY = re.compile(r"(?:^|/)([0-9A-F]{8})\.history$")
 
 @dataclass(frozen=True)
 class Backup:
-    """One backup. `size_bytes` is the database's size, `stored_bytes` what the backup added to the repository."""
+    """One backup. `size_bytes` is the database's size, `stored_bytes` what the backup added to the repository.
+
+    `is_damaged` is whether pgBackRest found pages with a wrong checksum in it.
+    """
 
     label: str
     kind: str
@@ -42,6 +45,7 @@ class Backup:
     wal_stop: Segment
     lsn_stop: int
     archive_id: str
+    is_damaged: bool = False
 
     @property
     def restorable_from(self) -> datetime:
@@ -122,6 +126,7 @@ class Contents:
     def backup_for(self, moment: datetime | None, now: datetime) -> Backup:
         """Return the newest backup before `moment` whose WAL reaches it. None means the end of the WAL.
 
+        A damaged backup is returned only if there is no other: recovery from an older one can repair the pages.
         Raise OutsideWindow with the reachable windows if there is none.
         """
         windows = self.windows()
@@ -133,12 +138,16 @@ class Contents:
                     f"WAL is missing after {show_time(windows[-1].end)}, and there is no later backup;"
                     " restore to that time or an earlier one"
                 )
-            return max(windows[-1].backups, key=lambda b: b.stop)
+            return max(windows[-1].backups, key=_preference)
         for window in windows:
             if window.start <= moment <= (window.end or now):
-                return max((b for b in window.backups if b.restorable_from <= moment), key=lambda b: b.stop)
+                return max((b for b in window.backups if b.restorable_from <= moment), key=_preference)
         reachable = ", ".join(map(str, windows))
         raise OutsideWindow(f"cannot restore to {show_time(moment)}; restorable: {reachable}")
+
+
+def _preference(candidate: Backup) -> tuple[bool, datetime]:
+    return not candidate.is_damaged, candidate.stop
 
 
 def read(container: str, timeline: int | None = None) -> Contents:
@@ -149,7 +158,7 @@ def read(container: str, timeline: int | None = None) -> Contents:
             f"cannot read the backup repository: {reason}; restore its volume and key, or start a new one"
             " (docs/backup.md)"
         )
-    backups = tuple(_backup(entry, info) for entry in info["backup"] if not entry.get("error"))
+    backups = tuple(_backup(entry, info) for entry in info["backup"])
     archive_id = info["archive"][-1]["id"] if info["archive"] else None
     archived_at: dict[Segment, datetime] = {}
     timelines = {1}
@@ -212,4 +221,5 @@ def _backup(entry: dict[str, Any], info: dict[str, Any]) -> Backup:
         wal_stop=stop,
         lsn_stop=wal.parse_lsn(entry["lsn"]["stop"]),
         archive_id=archive_id,
+        is_damaged=bool(entry.get("error")),
     )

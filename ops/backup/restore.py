@@ -204,7 +204,13 @@ def _readers_bench(site: BackupSite) -> AbstractContextManager[Workbench]:
 
 def _choose(site: BackupSite, bench: Workbench, target: Target, progress: Progress) -> Backup:
     progress("choosing the backup to restore")
-    return _backup_for(site, repository.read(bench.name, target.timeline), target)
+    chosen = _backup_for(site, repository.read(bench.name, target.timeline), target)
+    if chosen.is_damaged:
+        progress(
+            f"warning: backup {chosen.label} has pages with a wrong checksum, and no other backup reaches the"
+            " requested time; reading these pages will fail"
+        )
+    return chosen
 
 
 def _backup_for(site: BackupSite, contents: Contents, target: Target) -> Backup:

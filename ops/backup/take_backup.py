@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from infra.docker.engine import DockerError, docker, psql
 from infra.spec import backup_repository
+from infra.spec.backup import CONFIG_FILE
+from infra.spec.roles import quoted
 from ops.backup import markers, pgbackrest, repository
-from ops.backup.errors import BackupError
+from ops.backup.errors import BackupError, DamagedPages
 from ops.backup.pgbackrest import Progress
 from ops.backup.repository import Backup, Contents
 from ops.backup.site import BackupSite
 
 _ROOM_BYTES = 1024**2
+_PART_OF_FILE = re.compile(r"(_[a-z]+)?(\.\d+)?$")
+_MOST_FILES = 5
 _REMOVE_UNFINISHED = (
     f"for folder in {backup_repository.FOLDER}/backup/{backup_repository.STANZA}/[0-9]*; do"
     ' [ -e "$folder/backup.manifest" ] || rm -rf "$folder"; done'
@@ -33,6 +39,7 @@ def take_backup(site: BackupSite, *, kind: str | None, progress: Progress) -> Ba
     """Take a backup of kind `full` or `incr`, or of the due kind, and return it.
 
     After an interruption, simply call it again. Unfinished backups are ignored, and removed by the next one.
+    Raise DamagedPages if pgBackRest found a wrong checksum. That backup is kept, and nothing expires.
     """
     site.require_running()
     with site.exclusive():
@@ -51,7 +58,15 @@ def take_backup(site: BackupSite, *, kind: str | None, progress: Progress) -> Ba
         progress("checking the new backup")
         after = repository.read(site.primary)
         report_gaps(after, progress)
-    return max(after.backups, key=lambda b: b.stop)
+        made = max(after.backups, key=lambda b: b.stop)
+        if made.is_damaged:
+            raise DamagedPages(
+                f"the data of stack {site.stack!r} is damaged: backup {made.label} has pages with a wrong checksum in"
+                f" {_damaged(site.primary, made)}; older backups are kept until a backup has none; see docs/backup.md,"
+                " Damaged pages"
+            )
+        _expire(site.primary, after, progress)
+    return made
 
 
 def require_room(container: str) -> None:
@@ -63,7 +78,8 @@ def require_room(container: str) -> None:
 
 def _back_up(container: str, kind: str, progress: Progress) -> None:
     try:
-        pgbackrest.run(container, "backup", f"--type={kind}", progress=progress)
+        # Only a backup without damaged pages may expire others.
+        pgbackrest.run(container, "backup", f"--type={kind}", "--no-expire-auto", progress=progress)
     except BackupError:
         # pgBackRest retries, and then reports files left by its first attempt instead of the full disk.
         _tell_no_room(container)
@@ -78,6 +94,41 @@ def _tell_no_room(container: str) -> None:
         # A finished backup has a manifest. The lock guarantees that no other backup is being written.
         docker("exec", container, "sh", "-ceu", _REMOVE_UNFINISHED)
         raise
+
+
+def _expire(container: str, contents: Contents, progress: Progress) -> None:
+    """Remove old backups, and the WAL that only they need."""
+    retention = int(docker("exec", container, "sed", "-n", "s/^repo1-retention-full=//p", CONFIG_FILE))
+    kept = kept_full(contents, retention)
+    pgbackrest.run(container, "expire", f"--repo1-retention-full={kept}", progress=progress)
+
+
+def kept_full(contents: Contents, retention: int) -> int:
+    """Return how many of the newest full backups to keep, so that `retention` of them are not damaged."""
+    full = sorted((b for b in contents.backups if b.kind == "full"), key=lambda b: b.stop, reverse=True)
+    sound = [position for position, b in enumerate(full, start=1) if not b.is_damaged]
+    return sound[retention - 1] if len(sound) >= retention else max(len(full), retention)
+
+
+def _damaged(container: str, made: Backup) -> str:
+    """Return the damaged files of a backup, with their tables and indexes if the server can name them."""
+    text = pgbackrest.run(container, "info", f"--set={made.label}", "--output=json")
+    (entry,) = json.loads(text, strict=False)[0]["backup"]
+    files = [str(file) for file in entry.get("error-list") or ()]
+    # A large relation has several files: 16384, 16384.1, 16384_vm.
+    paths = {_PART_OF_FILE.sub("", file) for file in files}
+    sql = f"SELECT oid::regclass FROM pg_class WHERE pg_relation_filepath(oid) IN ({quoted(sorted(paths))})"
+    names: list[str] = []
+    for database in entry.get("database-ref") or ():
+        try:
+            found = psql(container, sql, database=database["name"]).split("\n")
+        except DockerError:
+            # The damage can be in the catalog.
+            continue
+        names += [f"{name} in database {database['name']}" for name in found if name]
+    more = "" if len(files) <= _MOST_FILES else f" and {len(files) - _MOST_FILES} more"
+    listed = f"{', '.join(files[:_MOST_FILES])}{more}"
+    return f"{', '.join(names[:_MOST_FILES])} ({listed})" if names else listed
 
 
 def due(contents: Contents, full_days: int, now: datetime, restored_at: datetime | None) -> str:

@@ -317,6 +317,7 @@ def _backup_row(made: Backup) -> dict[str, Any]:
         "storedBytes": made.stored_bytes,
         "walStart": str(made.wal_start),
         "walStop": str(made.wal_stop),
+        "isDamaged": made.is_damaged,
     }
 
 
@@ -344,7 +345,7 @@ def _contents_lines(contents: Contents, stack: str) -> list[str]:
         words = f"{age.days} d" if age.days else f"{age.seconds // 3600}:{age.seconds // 60 % 60:02} h"
         lines.append(
             f"{b.label:<36}{b.kind:<6}{words:>8}{_size(b.size_bytes):>9}{_size(b.stored_bytes):>9}"
-            f"  {b.wal_start} to {b.wal_stop}"
+            f"  {b.wal_start} to {b.wal_stop}{'  DAMAGED PAGES' if b.is_damaged else ''}"
         )
     for window in contents.windows():
         lines.append(f"can be restored: {window}")

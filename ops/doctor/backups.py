@@ -28,6 +28,10 @@ _UNREADABLE = (
     "nothing can be restored from this repository: bring back its volume and its key from a copy, or move its content"
     f" aside, run `groundwork up{STACK_OPTION}` and `groundwork backup --full{STACK_OPTION}`"
 )
+_DAMAGED = (
+    f"the server's data is damaged: `groundwork backup{STACK_OPTION}` names the tables, and docs/backup.md, Damaged"
+    " pages, says what to do"
+)
 
 
 def backups(examination: Examination) -> CheckResult:
@@ -84,19 +88,20 @@ def judge(stanzas: Sequence[Mapping[str, Any]], now: float, limits: Thresholds) 
     broken = [f"cannot read the repository: {reason}" for stanza in stanzas if (reason := trouble(stanza))]
     if broken:
         return fail("; ".join(broken), _UNREADABLE)
-    whole = [
-        (backup["timestamp"]["stop"], backup["label"])
+    found = [
+        (backup["timestamp"]["stop"], backup["label"], bool(backup.get("error")))
         for stanza in stanzas
         for backup in stanza["backup"]
-        if not backup.get("error")
     ]
-    if not whole:
+    if not found:
         # A new stack is in this state too: WAL alone cannot be restored.
         return warn("there is no complete backup yet", f"take one now with `groundwork backup{STACK_OPTION}`")
-    stopped, label = max(whole)
+    stopped, label, is_damaged = max(found)
+    if is_damaged:
+        return fail(f"the newest backup, {label}, has pages with a wrong checksum", _DAMAGED)
     hours = (now - stopped) / 3600
     return judged(
         level(hours, limits.backup_hours_warn, limits.backup_hours_fail),
-        f"the newest backup, {label}, is {hours:.0f} hours old; there are {len(whole)} backups",
+        f"the newest backup, {label}, is {hours:.0f} hours old; there are {len(found)} backups",
         _ADVICE,
     )

@@ -21,7 +21,7 @@ from ops.backup.restore import Restored
 from ops.errors import Exit, OpsError
 from tests.backed_up import BackedUp
 from tests.cases import in_case
-from tests.containers import Server, wait_until
+from tests.containers import START_SECONDS, Server, wait_until
 from tests.promises import promise
 from tests.scale import IS_FULL
 
@@ -247,3 +247,34 @@ def test_a_server_that_does_not_run_cannot_be_backed_up_and_its_backups_can_be_l
 
 def test_a_redis_that_does_not_run_needs_no_flush(redis_server: Server) -> None:
     post_restore.flush_cache(redis_server.redis_url("ops"), ["gw-test-no-such-container"])
+
+
+@promise("a backup that copies damaged pages fails, and expires no other backup")
+def test_a_backup_with_a_damaged_page_fails_names_the_table_and_keeps_older_backups(
+    backed_up: BackedUp,
+) -> None:
+    backed_up.backup("full")
+    sound = backed_up.backup("full").label
+    before = _full(backed_up)
+    backed_up.sql("CREATE TABLE groundwork.damaged AS SELECT generate_series(1, 5000) AS number")
+    file = backed_up.sql("SELECT pg_relation_filepath('groundwork.damaged')")
+    docker("stop", backed_up.site.postgres)
+    backed_up.in_volume('printf x | dd of="/data/15/$1" bs=1 seek=12000 conv=notrunc status=none', file)
+    docker("start", backed_up.site.postgres)
+    wait_until(backed_up.server.answers, START_SECONDS)
+    with pytest.raises(BackupError, match=f"groundwork.damaged in database groundwork \\({file}\\)") as failed:
+        backed_up.backup("full")
+    assert failed.value.exit_code == Exit.MISMATCH
+    # The retention is two full backups.
+    assert _full(backed_up)[:-1] == before
+    found = backed_up.contents()
+    assert found.backups[-1].is_damaged
+    assert found.backup_for(None, datetime.now(UTC)).label == sound
+    backed_up.sql("DROP TABLE groundwork.damaged")
+    # The first backup without damaged pages does not count the damaged one.
+    backed_up.backup("full")
+    assert sound in _full(backed_up)
+
+
+def _full(backed_up: BackedUp) -> list[str]:
+    return [b.label for b in backed_up.contents().backups if b.kind == "full"]

@@ -57,6 +57,50 @@ def test_the_newest_backup_before_the_point_in_time_is_used() -> None:
             assert contents(*TWO, segments=range(1, 10)).backup_for(hours(at), hours(9)).label == label
 
 
+def test_a_damaged_backup_is_used_only_if_no_other_one_reaches_the_point_in_time() -> None:
+    sound, damaged = backup("A", 2, 2), replace(backup("B", 6, 6), is_damaged=True)
+    cases: list[tuple[str, tuple[Backup, ...], frozenset[int], float | None, str]] = [
+        ("a later damaged one", (sound, damaged), frozenset(), 8, "A"),
+        ("the same, to the end of the WAL", (sound, damaged), frozenset(), None, "A"),
+        ("only a damaged one", (damaged,), frozenset(), 8, "B"),
+        ("a gap after the other one", (sound, damaged), frozenset({4}), None, "B"),
+    ]
+    for name, backups, without, at, label in cases:
+        with in_case(name):
+            looked = contents(*backups, segments=range(1, 10), without=without)
+            moment = None if at is None else hours(at)
+            assert looked.backup_for(moment, hours(9)).label == label
+
+
+def test_a_damaged_full_backup_does_not_count_for_the_retention() -> None:
+    # From the oldest to the newest: F and f are full backups, of which f is damaged; i is incremental.
+    cases: list[tuple[str, int, int]] = [
+        ("", 2, 2),
+        ("F", 2, 2),
+        ("FiFFi", 2, 2),
+        ("FFi", 1, 1),
+        ("FFf", 2, 3),
+        ("FFfif", 2, 4),
+        ("FffF", 2, 4),
+        ("FffFF", 2, 2),
+        ("Fff", 2, 3),
+        ("fff", 1, 3),
+    ]
+    for kinds, retention, kept in cases:
+        with in_case(kinds, retention):
+            backups = (
+                replace(backup(f"{n}{kind}", n, n, "incr" if kind == "i" else "full"), is_damaged=kind == "f")
+                for n, kind in enumerate(kinds, start=1)
+            )
+            looked = contents(*backups, segments=range(1, 9))
+            assert take_backup.kept_full(looked, retention) == kept
+
+
+def test_a_damaged_full_backup_is_not_repeated_every_day() -> None:
+    looked = contents(replace(backup("A", 2, 2), is_damaged=True), segments=range(1, 4))
+    assert take_backup.due(looked, 7, hours(26), None) == "incr"
+
+
 def test_a_point_in_time_outside_the_windows_is_refused_with_the_windows() -> None:
     cases: list[tuple[str, float]] = [
         ("too old", 1.0),

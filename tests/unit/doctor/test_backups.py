@@ -43,7 +43,10 @@ def test_the_newest_complete_backup_is_checked_by_its_age() -> None:
         ([stanza(30)], CheckStatus.WARN, "30 hours old"),
         ([stanza(60)], CheckStatus.FAIL, "60 hours old"),
         ([stanza()], CheckStatus.WARN, "no complete backup yet"),
-        ([stanza(1, error=True)], CheckStatus.WARN, "no complete backup yet"),
+        # pgBackRest marks a backup in this way only if it has found wrong checksums.
+        ([stanza(1, error=True)], CheckStatus.FAIL, "2023-1F, has pages with a wrong checksum"),
+        ([stanza(3), stanza(1, error=True)], CheckStatus.FAIL, "2023-1F, has pages with a wrong checksum"),
+        ([stanza(3, error=True), stanza(1)], CheckStatus.OK, "2023-1F, is 1 hours old; there are 2 backups"),
         ([stanza(code=2, message="no valid backups")], CheckStatus.WARN, "no complete backup yet"),
         (
             [stanza(code=1, message="missing stanza path")],
