@@ -262,7 +262,9 @@ def test_a_backup_with_a_damaged_page_fails_names_the_table_and_keeps_older_back
     backed_up.in_volume('printf x | dd of="/data/15/$1" bs=1 seek=12000 conv=notrunc status=none', file)
     docker("start", backed_up.site.postgres)
     wait_until(backed_up.server.answers, START_SECONDS)
-    with pytest.raises(BackupError, match=f"groundwork.damaged in database groundwork \\({file}\\)") as failed:
+    with pytest.raises(
+        BackupError, match=f"groundwork.damaged in database groundwork \\({file}\\)"
+    ) as failed:
         backed_up.backup("full")
     assert failed.value.exit_code == Exit.MISMATCH
     # The retention is two full backups.
