@@ -14,9 +14,11 @@ from infra.spec.roles import quoted
 from ops.backup import markers, pgbackrest, repository
 from ops.backup.errors import BackupError, DamagedPages
 from ops.backup.pgbackrest import Progress
-from ops.backup.repository import Backup, Contents
+from ops.backup.repository import Backup, Contents, show_time
 from ops.backup.site import BackupSite
 
+# For so long, a restore to a wrong point in time can be undone by another restore.
+KEPT_AFTER_RESTORE = timedelta(days=7)
 _ROOM_BYTES = 1024**2
 _PART_OF_FILE = re.compile(r"(_[a-z]+)?(\.\d+)?$")
 _MOST_FILES = 5
@@ -65,7 +67,7 @@ def take_backup(site: BackupSite, *, kind: str | None, progress: Progress) -> Ba
                 f" {_damaged(site.primary, made)}; older backups are kept until a backup has none; see docs/backup.md,"
                 " Damaged pages"
             )
-        _expire(site.primary, after, progress)
+        _expire(site.primary, after, restored_at, progress)
     return made
 
 
@@ -96,8 +98,14 @@ def _tell_no_room(container: str) -> None:
         raise
 
 
-def _expire(container: str, contents: Contents, progress: Progress) -> None:
-    """Remove old backups, and the WAL that only they need."""
+def _expire(container: str, contents: Contents, restored_at: datetime | None, progress: Progress) -> None:
+    """Remove old backups, and the WAL that only they need. Soon after a restore, keep them for another restore."""
+    if restored_at is not None and datetime.now(UTC) < restored_at + KEPT_AFTER_RESTORE:
+        progress(
+            f"keeping all backups until {show_time(restored_at + KEPT_AFTER_RESTORE)}, so that the data from before the"
+            " last restore can be restored too"
+        )
+        return
     retention = int(docker("exec", container, "sed", "-n", "s/^repo1-retention-full=//p", CONFIG_FILE))
     kept = kept_full(contents, retention)
     pgbackrest.run(container, "expire", f"--repo1-retention-full={kept}", progress=progress)

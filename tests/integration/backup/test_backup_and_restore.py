@@ -15,7 +15,7 @@ from db import DataAccess
 from db.errors import InvalidSetting
 from db.settings import DatabaseSettings
 from infra.docker.engine import docker
-from ops.backup import post_restore
+from ops.backup import markers, post_restore
 from ops.backup.errors import BackupError, OutsideWindow
 from ops.backup.restore import Restored
 from ops.errors import Exit, OpsError
@@ -253,6 +253,7 @@ def test_a_redis_that_does_not_run_needs_no_flush(redis_server: Server) -> None:
 def test_a_backup_with_a_damaged_page_fails_names_the_table_and_keeps_older_backups(
     backed_up: BackedUp,
 ) -> None:
+    _expire_again(backed_up)
     backed_up.backup("full")
     sound = backed_up.backup("full").label
     before = _full(backed_up)
@@ -276,6 +277,25 @@ def test_a_backup_with_a_damaged_page_fails_names_the_table_and_keeps_older_back
     # The first backup without damaged pages does not count the damaged one.
     backed_up.backup("full")
     assert sound in _full(backed_up)
+
+
+@promise("for 7 days after a restore, no backup expires")
+def test_no_backup_expires_for_days_after_a_restore(backed_up: BackedUp) -> None:
+    markers.write(backed_up.site.postgres, markers.RESTORED)
+    backed_up.backup("full")
+    before = _full(backed_up)
+    backed_up.backup("full")
+    assert _full(backed_up)[:-1] == before
+    assert "keeping all backups until 20" in "".join(backed_up.said)
+    _expire_again(backed_up)
+    backed_up.backup("incr")
+    # The retention is two full backups.
+    assert len(_full(backed_up)) == 2
+
+
+def _expire_again(backed_up: BackedUp) -> None:
+    """Let the restores be so long ago that backups expire."""
+    backed_up.server.psql("UPDATE groundwork_backup.marker SET written_at = written_at - interval '7 days'")
 
 
 def _full(backed_up: BackedUp) -> list[str]:
