@@ -1,4 +1,7 @@
-"""Recover WAL that was never archived from the old data folder, after a crash or with a full repository."""
+"""Recover WAL that was never archived from the old data folder, after a crash or with a full repository.
+
+A restore also archives this WAL, because the old data is deleted, and another restore may follow the old timeline.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,10 @@ from ops.backup.repository import Contents, show_time
 from ops.backup.wal import Segment
 from ops.backup.workbench import Workbench
 
+# In the restored data folder: WAL to archive when there is no way back. Until then, the old server may continue its
+# incomplete last segment, and pgBackRest refuses another content of the same file.
+_KEPT = "groundwork-last-wal"
+
 
 def add_last_wal(
     bench: Workbench,
@@ -21,10 +28,11 @@ def add_last_wal(
     olds: Sequence[str],
     restored: str,
     members: int,
-    progress: Progress,
+    is_followed: bool,
 ) -> bool:
-    """Copy old WAL that is newer than the repository's to the recovery in `restored`.
+    """Copy old WAL that is newer than the repository's to the recovery in `restored`, and keep it for `archive_kept`.
 
+    `is_followed` is whether the recovery reads the timeline of `contents`, which is the newest one.
     `olds` are the old data folders of the servers. The one with the newest WAL has every acknowledged commit. Return
     True only if the recovery certainly has all WAL up to the last commit. That needs the old data of the server, or
     with several `members` of all but one, because the primary and its synchronous replica have every commit.
@@ -42,7 +50,10 @@ def add_last_wal(
     )
     history = contents.history
     if lost := [s for s in found.get(old, ()) if s.timeline > history.timeline]:
-        _refuse(contents, moment, newest, f"timeline {lost[0].timeline} began, but is not in the repository")
+        if is_followed:
+            _refuse(
+                contents, moment, newest, f"timeline {lost[0].timeline} began, but is not in the repository"
+            )
         return False
     rest = sorted(
         s for s in found.get(old, ()) if s.number > newest.number and history.segment(s.number) == s
@@ -54,16 +65,35 @@ def add_last_wal(
         return is_complete
     if rest[0].number > newest.number + 1:
         what = f"WAL between {newest} and {rest[0]} is neither in the repository nor in the old data"
-        _refuse(contents, moment, newest, what)
+        if is_followed:
+            _refuse(contents, moment, newest, what)
         return False
+    targets = [f"{restored}/{_KEPT}", *([f"{restored}/pg_wal"] if is_followed else [])]
     for segment in rest:
-        bench.sh('cp "$1/pg_wal/$3" "$2/pg_wal/"', old, restored, str(segment))
-        # Postgres does not archive a complete segment of a timeline that recovery leaves, but the new timeline's
-        # history needs it. It copies the last, incomplete segment itself. A replica marks a complete one as done.
-        status = f"{old}/pg_wal/archive_status/{segment}"
-        if segment != rest[-1] or bench.existing(f"{status}.ready", f"{status}.done"):
-            _archive(bench, restored, segment, progress)
+        bench.sh(
+            'source=$1; shift; for to; do mkdir -p "$to"; cp "$source" "$to/"; done',
+            f"{old}/pg_wal/{segment}",
+            *targets,
+        )
     return is_complete
+
+
+def archive_kept(bench: Workbench, data: str, progress: Progress) -> None:
+    """Archive what `add_last_wal` has kept in a data folder that has recovered. Can be repeated after a kill.
+
+    Postgres itself archives no segment of a timeline that recovery has left.
+    """
+    kept = f"{data}/{_KEPT}"
+    # pgBackRest looks for the status of the files in the folder beside them.
+    script = '[ ! -d "$1" ] || { mkdir -p "$1/archive_status"; find "$1" -type f | sort; }'
+    for path in bench.sh(script, kept).split():
+        try:
+            docker("exec", bench.name, *backup.PGBACKREST.split(), f"--pg1-path={data}", "archive-push", path)
+        except DockerError as error:
+            reason = " ".join(str(error).split())
+            segment = path.rpartition("/")[2]
+            progress(f"warning: cannot archive {segment} ({reason}); later restores cannot go past it")
+    bench.sh('rm -rf "$1"', kept)
 
 
 def _refuse(contents: Contents, moment: datetime | None, newest: Segment, what: str) -> None:
@@ -91,12 +121,3 @@ def _written(bench: Workbench, old: str) -> list[Segment]:
 
 def _is_primary(bench: Workbench, old: str) -> bool:
     return not bench.existing(f"{old}/standby.signal")
-
-
-def _archive(bench: Workbench, restored: str, segment: Segment, progress: Progress) -> None:
-    options = [f"--pg1-path={restored}", "archive-push", f"{restored}/pg_wal/{segment}"]
-    try:
-        docker("exec", bench.name, *backup.PGBACKREST.split(), *options)
-    except DockerError as error:
-        reason = " ".join(str(error).split())
-        progress(f"warning: cannot archive {segment} ({reason}); later restores cannot go past it")

@@ -16,7 +16,7 @@ from infra.spec import backup_repository, postgres
 from ops.backup import markers, repository, servers
 from ops.backup.errors import BackupError, RecoveryFailed
 from ops.backup.folders import PGDATA, RESTORING, Folders
-from ops.backup.last_wal import add_last_wal
+from ops.backup.last_wal import add_last_wal, archive_kept
 from ops.backup.pgbackrest import Progress
 from ops.backup.post_restore import PostRestore
 from ops.backup.repository import Backup, Contents, show_time
@@ -251,17 +251,17 @@ def _restore_files(
     moment = None if target.moment is None else target.moment.astimezone(UTC).isoformat(" ")
     restore_files(bench, RESTORING, chosen.label, target=moment, timeline=contents.history.timeline)
     # The servers have continued the newest timeline only.
-    if not contents.is_newest:
-        return False
-    return add_last_wal(
+    newest = contents if contents.is_newest else repository.read(bench.name)
+    is_complete = add_last_wal(
         bench,
-        contents,
+        newest,
         target.moment,
         olds=folders.data(),
         restored=RESTORING,
         members=1 + len(site.replicas),
-        progress=progress,
-    ) and contents.reaches_end(chosen)
+        is_followed=contents.is_newest,
+    )
+    return is_complete and contents.is_newest and contents.reaches_end(chosen)
 
 
 def _recover(
@@ -282,10 +282,15 @@ def _serve_in_bench(
     progress("replaying WAL")
     try:
         bench.start_server(PGDATA)
-        if target.moment is None and target.timeline is None and not is_complete:
+        if target.moment is None and not is_complete:
+            why = (
+                "the old data of this cluster is lost"
+                if target.timeline is None
+                else f"only the archived WAL of timeline {target.timeline} is left"
+            )
             progress(
                 f"warning: the WAL ends at {show_time(_end_of_wal(bench) or chosen.stop)}; later commits are missing if"
-                " there were any, because the old data of this cluster is lost"
+                f" there were any, because {why}"
             )
     except RecoveryFailed as error:
         if not error.is_before_target:
@@ -355,6 +360,7 @@ def _finish(
 ) -> Restored:
     """Fit the recovered cluster to the stack, and give it back to its container."""
     bench.start_server(PGDATA)
+    archive_kept(bench, PGDATA, progress)
     newest_commit = _newest_commit(bench)
     progress("applying the stack's roles and passwords")
     post_restore.apply_roles(bench.name)

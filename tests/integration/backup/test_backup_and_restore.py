@@ -83,8 +83,12 @@ def rewound(backed_up: BackedUp, redis_server: Server) -> Rewound:
     backed_up.sql("DELETE FROM groundwork.users WHERE username = 'kept-and-in-the-clear'")
     backed_up.server.passwords["app_a"] = "rotated-since"
     backed_up.apply_roles(backed_up.site.postgres)
+    # Its WAL is only in an incomplete segment of the old data, which the restore deletes.
+    backed_up.archived()
+    backed_up.sql("ALTER SYSTEM SET archive_command = '/bin/false'; SELECT pg_reload_conf();")
     late = backed_up.note("later")
     left = backed_up.contents().history.timeline
+    docker("kill", backed_up.site.postgres)
     restored = backed_up.restore(moment)
     database = DatabaseSettings(
         UrlSource("DATABASE_URL", InvalidSetting, backed_up.server.database_url("app_a")), pool_size=2

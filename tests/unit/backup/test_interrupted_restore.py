@@ -130,6 +130,7 @@ def steps(monkeypatch: pytest.MonkeyPatch, volumes: list[str]) -> Steps:
         "_choose": steps.step("choose"),
         "_restore_files": steps.restore_files,
         "_recover": steps.recover,
+        "archive_kept": steps.step("archive kept WAL"),
         "_newest_commit": answers(None),
         "_timeline": answers(2),
         "psql": answers(""),
@@ -159,7 +160,10 @@ def require_refusal(checkout: Checkout) -> None:
 
 @pytest.mark.parametrize(
     "step",
-    ["stop", "restore files", "recover", "apply roles", "flush cache", "release", "start restored", "end"],
+    [
+        *("stop", "restore files", "recover", "archive kept WAL", "apply roles", "flush cache", "release"),
+        *("start restored", "end"),
+    ],
 )
 def test_an_interrupt_at_any_step_after_which_servers_are_stopped_blocks_other_commands(
     site: BackupSite, steps: Steps, checkout: Checkout, step: str
@@ -299,8 +303,8 @@ def test_a_resumed_restore_whose_data_has_not_served_starts_it_as_a_primary(
     steps.done.clear()
     run(site, steps)
     assert steps.done == [
-        *("stop", "remove standby.signal", "apply roles", "flush cache", "release", "start restored", "end"),
-        "forget",
+        *("stop", "remove standby.signal", "archive kept WAL", "apply roles", "flush cache", "release"),
+        *("start restored", "end", "forget"),
     ]
 
 

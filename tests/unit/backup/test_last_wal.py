@@ -29,7 +29,7 @@ CONTENTS = Contents((), ARCHIVED, HISTORY)
 
 
 class Bench:
-    """Data folders with their segments, and the commands that copied a segment or archived it."""
+    """Data folders with their segments, and which of these were copied to the recovery, or kept to be archived."""
 
     name = "bench"
 
@@ -39,24 +39,26 @@ class Bench:
         self.segments = {paths[name]: each for name, each in segments.items()}
         self.identifiers = dict.fromkeys(self.segments, "7")
         self.copied: list[tuple[str, str]] = []
+        self.kept: list[str] = []
         self.members = 1
+        self.is_followed = True
         self.is_complete: bool | None = None
 
     def sh(self, script: str, *arguments: str) -> str:
-        assert script.startswith("cp ")
-        self.copied.append((arguments[0], arguments[2]))
+        assert 'cp "$source"' in script
+        source, *targets = arguments
+        folder, _, segment = source.partition("/pg_wal/")
+        if "/restored/pg_wal" in targets:
+            self.copied.append((folder, segment))
+        if "/restored/groundwork-last-wal" in targets:
+            self.kept.append(segment)
         return ""
-
-    def existing(self, *paths: str) -> list[str]:
-        return []
 
 
 def add(monkeypatch: pytest.MonkeyPatch, bench: Bench, moment: datetime | None = None) -> list[str]:
-    archived: list[str] = []
     monkeypatch.setattr(last_wal, "_identifier", lambda _, folder: bench.identifiers.get(folder, "7"))
     monkeypatch.setattr(last_wal, "_written", lambda _, folder: bench.segments[folder])
     monkeypatch.setattr(last_wal, "_is_primary", lambda _, folder: folder == bench.primary)
-    monkeypatch.setattr(last_wal, "_archive", lambda _, folder, segment, say: archived.append(str(segment)))
     benched: Any = bench
     bench.is_complete = add_last_wal(
         benched,
@@ -65,9 +67,9 @@ def add(monkeypatch: pytest.MonkeyPatch, bench: Bench, moment: datetime | None =
         olds=list(bench.segments),
         restored="/restored",
         members=bench.members,
-        progress=archived.append,
+        is_followed=bench.is_followed,
     )
-    return archived
+    return bench.kept
 
 
 def test_the_primary_of_equally_new_servers_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,9 +82,26 @@ def test_the_primary_of_equally_new_servers_is_used(monkeypatch: pytest.MonkeyPa
 @promise("a restore of a cluster loses no acknowledged write, even if all its servers were killed")
 def test_the_newest_server_is_used_if_the_primary_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench("lost", first=[Segment(2, 6)], third=[Segment(2, 6), Segment(2, 7), Segment(2, 8)])
-    # A replica does not archive. All but the last segment are complete.
-    assert add(monkeypatch, bench) == [str(Segment(2, 7))]
+    # Another restore may follow this timeline to its last commit, in the incomplete segment.
+    assert add(monkeypatch, bench) == [str(Segment(2, 7)), str(Segment(2, 8))]
     assert [segment for _, segment in bench.copied] == [str(Segment(2, 7)), str(Segment(2, 8))]
+
+
+def test_wal_of_a_timeline_that_the_restore_does_not_follow_is_only_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cases: list[tuple[str, list[Segment], list[Segment]]] = [
+        ("an incomplete segment", [Segment(2, 6), Segment(2, 7)], [Segment(2, 7)]),
+        ("nothing new", [Segment(2, 6)], []),
+        ("a gap", [Segment(2, 8)], []),
+        ("an unknown timeline", [Segment(2, 7), Segment(3, 8)], []),
+    ]
+    for name, segments, kept in cases:
+        with in_case(name):
+            bench = Bench(FIRST, first=segments)
+            bench.is_followed = False
+            assert add(monkeypatch, bench) == [str(segment) for segment in kept]
+            assert bench.copied == []
 
 
 def test_a_former_primary_is_not_used_although_it_has_more_wal_of_its_timeline(
@@ -233,7 +252,10 @@ def test_a_time_after_complete_wal_is_restored() -> None:
 def test_a_restore_to_latest_says_when_the_wal_ends_if_the_old_data_is_lost() -> None:
     (_, warning) = _serve(RecoveringBench(reaches_target=True, log=_LOG), Target(None), is_complete=False)
     assert warning.startswith("warning: the WAL ends at 2026-03-01T12:30:05Z; later commits are missing")
-    for target, is_complete in ((Target(None), True), (Target(NOON), False), (Target(None, 1), False)):
+    # What a restore left behind on an older timeline may also have had later commits.
+    (_, warning) = _serve(RecoveringBench(reaches_target=True, log=_LOG), Target(None, 1), is_complete=False)
+    assert warning.endswith("because only the archived WAL of timeline 1 is left")
+    for target, is_complete in ((Target(None), True), (Target(NOON), False), (Target(None, 1), True)):
         said = _serve(RecoveringBench(reaches_target=True), target, is_complete=is_complete)
         assert said == ["replaying WAL"]
 
