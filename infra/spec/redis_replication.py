@@ -28,6 +28,8 @@ LONGEST_PREFIX = 26
 GROUP = "groundwork"
 SENTINEL_PORT = 26379
 SENTINEL_MEMORY = "64MB"
+# For the buffers of all clients. Without a limit, one large request could use up the container's memory.
+_SENTINEL_CLIENTS_BYTES = 16 * 1024**2
 _QUORUM = 2
 # A primary without replicas refuses writes after MAX_LAG_SECONDS and at most 1 s until the next check. A replica must
 # not be promoted earlier, so DOWN must be at least that long.
@@ -95,6 +97,7 @@ def render_sentinel_conf(*, address: str, sentinel_password: str, peer_password:
             "tls-ciphers": tls.CIPHERS,
             "aclfile": f"{redis.CONFIG_DIR}/users.acl",
             "dir": redis.DATA_DIR,
+            "maxmemory-clients": str(_SENTINEL_CLIENTS_BYTES),
             "sentinel announce-ip": address,
             "sentinel announce-port": str(SENTINEL_PORT),
             "sentinel sentinel-user": PEER.name,

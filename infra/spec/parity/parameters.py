@@ -41,6 +41,7 @@ _REDIS_ON_AWS: dict[str, tuple[str, str]] = {
     ),
     "dir": (NONE, "ElastiCache manages the disk"),
     "maxmemory": ("by node type, minus `reserved-memory-percent`", "fixed by ElastiCache"),
+    "maxmemory-clients": (NONE, "AWS's list of parameters does not have it"),
     "maxclients": ("65000, fewer on small nodes", "fixed by ElastiCache"),
     "enable-debug-command": ("no", "ElastiCache restricts DEBUG"),
     "enable-module-command": ("no", "ElastiCache restricts MODULE"),
@@ -102,5 +103,7 @@ def redis_parameters() -> dict[str, Parity]:
 
 
 def _redis_value(name: str, value: str) -> str:
+    if name == "maxmemory-clients":
+        return "20 % of `redisMaxmemory`, at least 4 MB"
     is_set = name in ("maxmemory", "maxmemory-policy", "maxclients", "save", "appendonly", "appendfsync")
     return "a setting" if is_set else f"`{value.strip(chr(34))}`"

@@ -72,3 +72,11 @@ def test_a_user_with_one_more_command_is_noticed(group: Group) -> None:
         assert found == {"replica": {"get"}}
     finally:
         _ask(server.container, password, 6379, ["ACL SETUSER replica -get"])
+
+
+def test_a_large_request_cannot_use_up_the_memory_of_a_sentinel(group: Group) -> None:
+    """The connection is closed before the Sentinel has read the request."""
+    login = "cd /etc/groundwork; export REDISCLI_AUTH=$(cat monitor.password)"
+    client = "redis-cli --user monitor -p 26379 --tls --cacert ca.crt"
+    script = f"{login}; head -c 20000000 /dev/zero | {client} -x PING || true; {client} INFO clients stats"
+    assert "evicted_clients:1" in docker("exec", group.sentinels[0], "sh", "-c", script).split()

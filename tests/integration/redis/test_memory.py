@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from redis.exceptions import OutOfMemoryError
 
+from cache.entry import MOST_BYTES
 from infra.spec.redis import EVICTION_POLICIES
+from infra.spec.redis_acl import LOCAL_USERS
 from tests import containers
+from tests.cases import in_case
 from tests.containers import Server, wait_until
 from tests.integration.redis.conftest import As, client_of
 from tests.promises import promise
@@ -114,6 +118,56 @@ def test_reads_and_deletes_work_while_writes_are_refused(ops: Any) -> None:
     for n in range(KEYS):
         ops.delete(f"gw:pressure:{n}")
     assert ops.set("gw:pressure:more", VALUE)
+
+
+def evicted_by_large_buffers(server: Server, user: str, ops: Any) -> int:
+    """Occupy buffers with an incomplete request, and with answers that are not read. Return what was evicted."""
+    for key in range(10):
+        ops.set(f"gw:kept:{key}", VALUE)
+    before = evicted(ops)
+    incomplete = b"*2\r\n$4\r\nPING\r\n$%d\r\n" % (3 * MAXMEMORY) + b"x" * MAXMEMORY
+    unread = (b"*2\r\n$4\r\nPING\r\n$100000\r\n" + b"x" * 100_000 + b"\r\n") * (2 * MAXMEMORY // 100_000)
+    for request in (incomplete, unread):
+        with client_of(server, user) as client:
+            connected = client.connection_pool.get_connection()._sock
+            connected.settimeout(2)
+            # The server closes the connection, or waits until its answers are read.
+            with suppress(OSError):
+                connected.sendall(request)
+            ops.get("gw:kept:0")
+    return evicted(ops) - before
+
+
+@promise("a Redis user cannot evict entries with its requests and unread answers alone")
+@pytest.mark.parametrize("policy", ["allkeys-lfu"], indirect=True)
+def test_large_buffers_of_a_client_evict_nothing(small_redis: Server, ops: Any) -> None:
+    for user in LOCAL_USERS:
+        with in_case(user.name):
+            assert evicted_by_large_buffers(small_redis, user.name, ops) == 0
+    assert int(ops.info("stats")["evicted_clients"]) >= len(LOCAL_USERS)
+
+
+@promise("a Redis user cannot evict entries with its requests and unread answers alone", control=True)
+@pytest.mark.parametrize("policy", ["allkeys-lfu"], indirect=True)
+def test_without_the_limit_of_buffers_monitor_evicts_entries(small_redis: Server, ops: Any) -> None:
+    with client_of(small_redis, "administrator") as administrator:
+        configured = administrator.config_get("maxmemory-clients")["maxmemory-clients"]
+        administrator.config_set("maxmemory-clients", 0)
+        try:
+            assert evicted_by_large_buffers(small_redis, "monitor", ops) > 0
+        finally:
+            administrator.config_set("maxmemory-clients", configured)
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lfu"], indirect=True)
+def test_the_largest_entry_fits_into_the_buffers_of_a_small_server(small_redis: Server, ops: Any) -> None:
+    """An entry is at most MOST_BYTES and some metadata."""
+    entry = b"x" * (MOST_BYTES + 1000)
+    before = int(ops.info("stats")["evicted_clients"])
+    for _ in range(3):
+        assert ops.set("gw:largest", entry)
+        assert ops.get("gw:largest") == entry
+    assert int(ops.info("stats")["evicted_clients"]) == before
 
 
 def test_a_key_expires_by_its_ttl_and_no_earlier(as_user: As, namespace: str) -> None:
