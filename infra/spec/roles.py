@@ -271,6 +271,7 @@ def grants_sql(database: str = DATABASE) -> str:
             f"GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {OWNER}, app;"
             for function in _ADVISORY_LOCK_FUNCTIONS
         ),
+        *_default_privilege_lines(),
         monitoring_sql("monitor"),
         # An older groundwork let statements with verifiers be recorded. A temporary server records none.
         "DO $$ BEGIN IF current_setting('shared_preload_libraries') LIKE '%pg_stat_statements%' THEN",
@@ -312,6 +313,35 @@ def _reset_lines() -> list[str]:
         f"    WHERE (granted.rolname IN ({_OURS}) OR member.rolname IN ({_OURS}))",
         f"    AND (admin_option OR (granted.rolname, member.rolname) NOT IN (VALUES {kept})) LOOP",
         "    EXECUTE format('REVOKE %I FROM %I CASCADE', found.role, found.member);",
+        "  END LOOP;",
+        "END $$;",
+    ]
+
+
+def _default_privilege_lines() -> list[str]:
+    """Reset the default privileges of our roles, which a role can set itself. Those of the owner are kept.
+
+    Postgres removes an entry that equals the built-in defaults: everything for the role itself, and EXECUTE on
+    functions and USAGE on types for PUBLIC. In a schema, the default is nothing.
+    """
+    return [
+        "DO $$ DECLARE entry record; grantee text; target text; BEGIN",
+        "  FOR entry IN SELECT oid, defaclrole::regrole AS role, defaclnamespace AS schema, defaclobjtype AS type,",
+        "      CASE defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS'",
+        "        WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' END AS types, defaclacl AS acl FROM pg_default_acl",
+        f"      WHERE pg_get_userbyid(defaclrole) IN ({_OURS}) AND pg_get_userbyid(defaclrole) <> '{OWNER}' LOOP",
+        "    target := 'ALTER DEFAULT PRIVILEGES FOR ROLE ' || entry.role",
+        "      || CASE WHEN entry.schema = 0 THEN '' ELSE ' IN SCHEMA ' || entry.schema::regnamespace END;",
+        "    FOR grantee IN SELECT CASE given.grantee WHEN 0 THEN 'PUBLIC' ELSE given.grantee::regrole::text END",
+        "        FROM aclexplode(entry.acl) AS given LOOP",
+        "      EXECUTE format('%s REVOKE ALL ON %s FROM %s', target, entry.types, grantee);",
+        "    END LOOP;",
+        "    IF entry.schema = 0 THEN",
+        "      EXECUTE format('%s GRANT ALL ON %s TO %s', target, entry.types, entry.role);",
+        "      IF entry.type IN ('f', 'T') THEN",
+        "        EXECUTE format('%s GRANT ALL ON %s TO PUBLIC', target, entry.types);",
+        "      END IF;",
+        "    END IF;",
         "  END LOOP;",
         "END $$;",
     ]
@@ -360,7 +390,7 @@ _MEMBERSHIPS = (
 )
 _OURS = quoted((OWNER, *PRIVILEGE_SETS, *ALL_LOGINS))
 
-# Reads catalogs of the superuser alone.
+# Reads catalogs of the superuser alone. Run it in the application's database, which has the default privileges.
 FINGERPRINT_SQL = f"""
 SELECT md5(string_agg(line, E'\\n' ORDER BY line)) FROM (
     SELECT concat_ws('|', 'role', rolname, rolcanlogin, rolinherit, rolsuper, rolcreatedb, rolcreaterole,
@@ -374,5 +404,9 @@ SELECT md5(string_agg(line, E'\\n' ORDER BY line)) FROM (
     FROM pg_auth_members JOIN pg_authid AS granted ON granted.oid = roleid
     JOIN pg_authid AS member ON member.oid = member
     WHERE granted.rolname IN ({_OURS}) OR member.rolname IN ({_OURS})
+    UNION ALL
+    SELECT concat_ws('|', 'default', rolname, defaclnamespace, defaclobjtype, defaclacl)
+    FROM pg_default_acl JOIN pg_authid ON pg_authid.oid = defaclrole
+    WHERE rolname IN ({_OURS}) AND rolname <> '{OWNER}'
 ) AS everything;
 """

@@ -30,8 +30,9 @@ def grants(examination: Examination) -> CheckResult:
     if wrong:
         return fail(
             f"{counted(len(wrong), 'difference')} from the privileges that the migrations grant",
-            f"GRANT or REVOKE them in `groundwork psql{STACK_OPTION} --role migrator`; put an intended change into a"
-            " migration",
+            f"run `groundwork up{STACK_OPTION}` to reset default privileges (`every new`) that are not the owner's;"
+            f" GRANT or REVOKE the others in `groundwork psql{STACK_OPTION} --role migrator`;"
+            " put an intended change into a migration",
             wrong,
         )
     return ok(f"{len(recorded)} privileges match the migrations")

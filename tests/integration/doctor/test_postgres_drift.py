@@ -203,6 +203,8 @@ def test_a_grant_that_no_migration_made_or_that_is_gone_is_drift(asked: Ask, dat
     assert found.status is CheckStatus.FAIL
     for _, difference in changes:
         assert difference in found.details
+    # A login's default privileges cannot be changed as role `migrator`.
+    assert found.advice.startswith("run `groundwork up")
 
 
 def test_a_partition_made_later_has_no_grants_of_its_own(asked: Ask, connect: Connect) -> None:

@@ -11,12 +11,14 @@ from contextlib import ExitStack, closing, contextmanager
 import psycopg
 import pytest
 
+from infra.docker import server_roles
 from infra.docker.engine import DockerError, psql
 from infra.docker.server_roles import apply_roles, fingerprint
 from infra.spec import roles
 from infra.spec.roles import scram_verifier
 from ops.rotation.login_drift import QUERY, login_differences
 from tests import containers
+from tests.cases import in_case
 from tests.containers import Server
 from tests.promises import promise
 
@@ -163,6 +165,75 @@ def test_a_change_of_a_role_in_an_open_transaction_does_not_stop_a_rotation(
         with pytest.raises(psycopg.OperationalError):
             session.execute("SELECT 1")
     assert differences(server, retired) == []
+
+
+@pytest.mark.parametrize(
+    ("login", "statement"),
+    [
+        ("migrator", "GRANT USAGE ON SCHEMA groundwork TO readonly"),
+        ("migrator", "DROP SCHEMA groundwork CASCADE"),
+        ("readonly_a", "SET TRANSACTION READ WRITE; ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO app"),
+    ],
+)
+def test_a_session_that_blocks_the_grants_is_ended(server: Server, login: str, statement: str) -> None:
+    with psycopg.connect(server.database_url(login)) as session:
+        session.execute("SET idle_in_transaction_session_timeout = 0")
+        session.execute(statement)  # type: ignore[call-overload]
+        if "DEFAULT" in statement:
+            # An entry that exists: the change of it is what the next transaction waits for.
+            session.commit()
+            session.execute(statement)  # type: ignore[call-overload]
+        apply_roles(server.container, server.verifiers, LIMITS)
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("SELECT 1")
+
+
+def test_a_foreign_session_that_blocks_the_grants_is_named(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator's session is not ended."""
+    monkeypatch.setattr(server_roles, "_EXCLUSIVELY", server_roles._EXCLUSIVELY.replace("'60s'", "'5s'"))
+    server.psql("CREATE ROLE operator SUPERUSER LOGIN PASSWORD 'secret' IN ROLE app")
+    url = (
+        server.database_url("app_a").replace("app_a", "operator").replace(server.passwords["app_a"], "secret")
+    )
+    try:
+        with psycopg.connect(url) as session:
+            session.execute("LOCK TABLE pg_namespace IN ROW EXCLUSIVE MODE")
+            named = rf"that the change needs: {session.info.backend_pid} operator; end their transactions"
+            with pytest.raises(DockerError, match=named):
+                apply_roles(server.container, server.verifiers, LIMITS)
+            session.execute("SELECT 1")
+    finally:
+        server.psql("DROP ROLE operator")
+
+
+def test_default_privileges_that_a_login_sets_are_reset(server: Server) -> None:
+    entries = "SELECT count(*), count(*) FILTER (WHERE defaclrole = 'owner'::regrole) FROM pg_default_acl"
+    before = fingerprint(server.container)
+    changes = [
+        *(
+            f"GRANT ALL ON {types} TO app"
+            for types in ("TABLES", "SEQUENCES", "FUNCTIONS", "TYPES", "SCHEMAS")
+        ),
+        "IN SCHEMA groundwork GRANT SELECT ON TABLES TO app, PUBLIC",
+        "IN SCHEMA groundwork GRANT EXECUTE ON FUNCTIONS TO app WITH GRANT OPTION",
+        "REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC",
+        "REVOKE ALL ON TYPES FROM CURRENT_USER, PUBLIC",
+        "FOR ROLE {role} GRANT SELECT ON TABLES TO monitor",
+    ]
+    for login, role in (("readonly_a", "readonly"), ("app_b", "app"), ("migrator", "migrator")):
+        with in_case(login), psycopg.connect(server.database_url(login), autocommit=True) as session:
+            session.execute("SET default_transaction_read_only = off; SET ROLE NONE")
+            for change in changes:
+                session.execute(f"ALTER DEFAULT PRIVILEGES {change.format(role=role)}".encode())
+            assert fingerprint(server.container) != before
+    with psycopg.connect(server.database_url("migrator"), autocommit=True) as migrator:
+        migrator.execute("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO readonly")
+        apply_roles(server.container, server.verifiers, LIMITS)
+        assert server.psql(entries, roles.DATABASE).strip() == "1|1"
+        migrator.execute("ALTER DEFAULT PRIVILEGES REVOKE SELECT ON TABLES FROM readonly")
+    assert fingerprint(server.container) == before
 
 
 def test_a_login_in_use_that_changes_itself_all_the_time_does_not_stop_a_rotation(server: Server) -> None:
