@@ -225,6 +225,21 @@ def test_names_of_other_keys_are_visible_to_ops_and_their_values_are_not(watchfu
         administrator.delete("session:1")
 
 
+def test_names_of_other_keys_that_are_written_are_visible_to_app(watchful: Server) -> None:
+    """CLIENT TRACKING has no key to check with BCAST. The test states the limit that docs/security.md names."""
+    with client_of(watchful, "administrator") as administrator, client_of(watchful, "app", protocol=3) as app:
+        connection, seen = app.connection_pool.get_connection(), []
+        connection._parser.set_invalidation_push_handler(seen.append)
+        connection.send_command("CLIENT", "TRACKING", "ON", "BCAST")
+        assert connection.read_response() == b"OK"
+        administrator.set("session:2", VALUE)
+        connection.read_response(push_request=True)
+        assert seen == [[b"invalidate", [b"session:2"]]]
+        with pytest.raises(NoPermissionError):
+            app.get("session:2")
+        administrator.delete("session:2")
+
+
 @promise("ops ends a script that blocks Redis")
 def test_ops_ends_a_script_that_blocks_the_server(watchful: Server) -> None:
     with client_of(watchful, "app", retry=NO_RETRY) as app, ThreadPoolExecutor(1) as pool:
