@@ -28,6 +28,7 @@ CHECKS = (
     Check("postgres-hit-rate", CheckedServer.POSTGRES, storage.hit_rate),
     Check("long-transactions", CheckedServer.POSTGRES, sessions.long_transactions),
     Check("locks", CheckedServer.POSTGRES, sessions.locks),
+    Check("lock-table", CheckedServer.POSTGRES, sessions.lock_table),
     Check("notify-queue", CheckedServer.POSTGRES, sessions.notify_queue),
     Check("invalid-indexes", CheckedServer.POSTGRES, indexes.invalid),
     Check("duplicate-indexes", CheckedServer.POSTGRES, indexes.duplicate),

@@ -1,4 +1,4 @@
-"""Postgres sessions: connections, long transactions, lock waits, and the NOTIFY queue."""
+"""Postgres sessions: connections, long transactions, lock waits, the lock table, and the NOTIFY queue."""
 
 from __future__ import annotations
 
@@ -40,6 +40,15 @@ SELECT pid, usename, state, application_name, query,
 FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
 ORDER BY xact_start LIMIT 20
+"""
+# Fast-path locks, the usual ones on tables, need no entry of the shared table.
+_LOCK_TABLE = """
+WITH held AS (SELECT pid, count(*) AS locks FROM pg_locks WHERE NOT fastpath GROUP BY pid)
+SELECT pid, usename, state, application_name, query, locks,
+       coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0)::float AS seconds,
+       (SELECT sum(locks) FROM held)::float / (current_setting('max_locks_per_transaction')::int
+         * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int)) AS usage
+FROM held JOIN pg_stat_activity USING (pid) ORDER BY locks DESC LIMIT 5
 """
 
 
@@ -133,6 +142,23 @@ def locks(examination: Examination) -> CheckResult:
         if blockers
         else "see below what blocks the others; pg_prepared_xacts lists prepared transactions",
         _waits(waiting),
+    )
+
+
+def lock_table(examination: Examination) -> CheckResult:
+    """lock-table: check the share of the shared lock table in use. If it is full, nobody can log in."""
+    limits = examination.thresholds
+    rows = examination.postgres.rows(_LOCK_TABLE)
+    usage = rows[0]["usage"] if rows else 0.0
+    text = f"{usage:.1%} of the lock table in use"
+    status = level(usage, limits.lock_table_warn, limits.lock_table_fail)
+    if status is CheckStatus.OK:
+        return ok(text)
+    return judged(
+        status,
+        f"{text}; when it is full, nobody can log in, not even the superuser",
+        f"terminate the session with the most locks with {_terminate(rows[0]['pid'])}",
+        [f"{row['locks']} locks: {line}" for row, line in zip(rows, _transactions(rows), strict=True)],
     )
 
 

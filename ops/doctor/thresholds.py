@@ -34,6 +34,8 @@ class Thresholds:
     transaction_fail: float = 60 * 60
     lock_wait_warn: float = 5
     lock_wait_fail: float = 60
+    lock_table_warn: float = 0.5
+    lock_table_fail: float = 0.8
     notify_queue_warn: float = 0.1
     notify_queue_fail: float = 0.5
 

@@ -276,6 +276,28 @@ def _copied_migrations(folder: Path) -> Path:
     return target
 
 
+@promise("doctor names a lock table that fills, and who fills it")
+def test_open_subtransactions_of_readonly_fill_the_lock_table(ill_postgres: Server, asked_ill: Ask) -> None:
+    """Each that has a transaction id holds a lock; one that only reads has none."""
+    terms = {"lock_table_warn": 0.02, "lock_table_fail": 0.9}
+
+    def after(statement: str) -> CheckResult:
+        reader.execute("SET TRANSACTION READ WRITE")
+        for _ in range(200):
+            reader.execute(f"SAVEPOINT one; {statement}".encode())
+        found = asked_ill("lock-table", **terms)
+        reader.rollback()
+        return found
+
+    with psycopg.connect(ill_postgres.database_url("readonly_a")) as reader:
+        assert after("SELECT 1").status is CheckStatus.OK
+        found = after("ALTER ROLE CURRENT_USER SET application_name = 'n'")
+        assert found.status is CheckStatus.WARN
+        assert f"pg_terminate_backend({reader.info.backend_pid})" in found.advice
+        assert "readonly_a" in found.details[0]
+        assert asked_ill("lock-table", **terms).status is CheckStatus.OK
+
+
 @promise("doctor names a NOTIFY queue that fills, and who keeps it from draining")
 def test_a_listener_in_an_open_transaction_fills_the_queue_of_readonly(
     ill_postgres: Server, asked_ill: Ask

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from db.migrator import apply_pending, read_source
+from infra.docker.engine import DockerError, docker, psql
 from infra.spec import roles
 from tests import containers
 from tests.conftest import Connection
-from tests.containers import Server
+from tests.containers import Server, wait_until
 from tests.integration.roles.conftest import LOGINS, AsLogin
 from tests.promises import promise
 
@@ -149,7 +151,7 @@ def test_the_texts_of_queries_that_are_tracked_are_kept(server: Server) -> None:
     assert recorded_bytes(server, "readonly_b") > 4 * _MB
 
 
-@promise("readonly cannot use up the lock table")
+@promise("locks on every table by all sessions of readonly use a small part of the lock table")
 def test_sessions_of_readonly_with_a_lock_on_everything_leave_locks_for_others(server: Server) -> None:
     relations = (
         "SELECT oid::regclass FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm')"
@@ -170,11 +172,46 @@ def test_sessions_of_readonly_with_a_lock_on_everything_leave_locks_for_others(s
             app.rollback()
 
 
-@promise("readonly cannot use up the lock table", control=True)
+@promise("locks on every table by all sessions of readonly use a small part of the lock table", control=True)
 def test_a_role_that_may_take_advisory_locks_uses_up_the_lock_table(server: Server) -> None:
     """PUBLIC has lost these functions for this reason. app needs them."""
     with psycopg.connect(server.database_url("app_a")) as app, pytest.raises(psycopg.errors.OutOfMemory):
         app.execute("SELECT count(pg_advisory_xact_lock(n)) FROM generate_series(1, 100000) AS n")
+
+
+@promise("the runbook of LockTableFills ends the sessions of a login when nobody can log in")
+def test_a_lock_table_that_readonly_has_filled_is_freed_from_inside_the_container(
+    docker_engine: None,
+) -> None:
+    """No grant prevents it. The command is that of docs/monitoring.md."""
+    runbook = (Path(__file__).parents[3] / "docs/monitoring.md").read_text()
+    command = next(
+        line.partition("sh -c ")[2].strip("'") for line in runbook.splitlines() if "kill $p" in line
+    )
+    small = {"max_connections": "20", "max_locks_per_transaction": "10"}
+    with containers.postgres_server(small, database=roles.DATABASE, in_memory=True) as server:
+        with psycopg.connect(server.database_url("readonly_a")) as reader:
+            reader.execute("SET idle_in_transaction_session_timeout = 0; SET TRANSACTION READ WRITE")
+            with pytest.raises(psycopg.errors.OutOfMemory):
+                open_subtransactions(reader)
+            with pytest.raises(DockerError, match="out of shared memory"):
+                psql(server.container, "SELECT 1")
+            docker("exec", server.container, "sh", "-c", command)
+            wait_until(lambda: logs_in(server))
+            with pytest.raises(psycopg.OperationalError):
+                reader.execute("SELECT 1")
+
+
+def open_subtransactions(writer: Connection) -> None:
+    for _ in range(10_000):
+        writer.execute("SAVEPOINT one; ALTER ROLE CURRENT_USER SET application_name = 'n'")
+
+
+def logs_in(server: Server) -> bool:
+    try:
+        return psql(server.container, "SELECT 1").strip() == "1"
+    except DockerError:
+        return False
 
 
 @promise("somebody has decided on every function of the server that writes, locks, signals or notifies")
