@@ -1,4 +1,4 @@
-"""The age of the newest backup, from pgBackRest in the Postgres container or from RDS."""
+"""The age of the newest backup and the WAL after it, from pgBackRest in the Postgres container or from RDS."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 from infra.docker.engine import DockerError, docker
 from infra.spec.backup import CONFIG_FILE, PGBACKREST
 from ops.backup.pgbackrest import trouble
-from ops.doctor.check_result import STACK_OPTION, CheckResult, fail, judged, level, skipped, warn
+from ops.doctor.check_result import STACK_OPTION, CheckResult, CheckStatus, fail, judged, level, skipped, warn
 from ops.doctor.examination import Examination
 from ops.doctor.thresholds import Thresholds
 from ops.servers.errors import one_line
 
 _SECONDS = 8.0
+_LISTING_SECONDS = 300.0
 _NONE = "backups are not set up"
 _ADVICE = (
     f"check the last backups with `groundwork backup list{STACK_OPTION}`,"
@@ -35,7 +36,7 @@ _DAMAGED = (
 
 
 def backups(examination: Examination) -> CheckResult:
-    """backups: check the age of the newest backup, and that the repository is readable."""
+    """backups: check the age of the newest backup, that the repository is readable, and that its WAL has no gap."""
     container = examination.stack.postgres_container
     if container is None:
         return _of_rds(examination)
@@ -51,7 +52,29 @@ def backups(examination: Examination) -> CheckResult:
     if not text.strip():
         return skipped(_NONE)
     # strict=False, because pgBackRest puts unescaped line breaks into its error messages.
-    return judge(json.loads(text, strict=False), examination.now(), examination.thresholds)
+    found = judge(json.loads(text, strict=False), examination.now(), examination.thresholds)
+    if found.status in (CheckStatus.OK, CheckStatus.WARN):
+        return _lost_wal(container, examination.now()) or found
+    return found
+
+
+def _lost_wal(container: str, now: float) -> CheckResult | None:
+    """Return a failure if WAL is missing after the newest backup. It remains one until the next backup."""
+    from ops.backup import repository
+    from ops.backup.errors import BackupError
+
+    try:
+        windows = repository.read(container).windows()
+    except (BackupError, DockerError) as error:
+        return fail(f"cannot read the archived WAL: {one_line(error)}", _ADVICE)
+    end = windows[-1].end if windows else None
+    # A file that is archived while the folder is listed may be left out.
+    if end is None or now - end.timestamp() < _LISTING_SECONDS:
+        return None
+    return fail(
+        f"WAL is missing after {repository.show_time(end)}; nothing later can be restored until the next backup",
+        f"take a backup now with `groundwork backup{STACK_OPTION}`; WAL is dropped when `backupQueueMax` is reached",
+    )
 
 
 def _of_rds(examination: Examination) -> CheckResult:

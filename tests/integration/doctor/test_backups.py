@@ -119,6 +119,28 @@ def test_a_repository_that_cannot_be_read_is_one_clear_line(
     assert asked("backups").status is CheckStatus.OK
 
 
+@promise("doctor reports WAL that is missing after the newest backup until the next backup")
+def test_a_gap_in_the_wal_after_the_newest_backup_is_a_failure(backed_up: BackedUp, asked: Ask) -> None:
+    """The exporter sees only the file that was archived last, which is there."""
+    lost, *_ = [
+        backed_up.sql(
+            "SELECT pg_walfile_name(pg_logical_emit_message(true, 'tick', '')); SELECT pg_switch_wal()"
+        )
+        for _ in range(2)
+    ]
+    backed_up.archived()
+    name = lost.split()[0]
+    folder = f"/repo/archive/groundwork/*/{name[:16]}"
+    with undone(backed_up, f"mv {folder}/{name}-* /repo/", f"mv /repo/{name}-* {folder}/"):
+        assert asked("backups").status is CheckStatus.OK
+        found = asked("backups", seconds_ahead=600)
+        assert "WAL is missing after" in one_clear_line(found)
+        assert "groundwork backup" in found.advice
+        assert backed_up.sql("SELECT has_last_wal FROM monitoring.backups()") == "t"
+        backed_up.backup()
+        assert asked("backups", seconds_ahead=600).status is CheckStatus.OK
+
+
 @promise("the age of the backups is that of the newest complete backup")
 def test_a_backup_that_was_broken_off_does_not_make_the_age_younger(backed_up: BackedUp, asked: Ask) -> None:
     before = asked("backups").text
