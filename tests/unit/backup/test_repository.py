@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from ops.backup import markers, take_backup
+from ops.backup import markers, restore, take_backup
 from ops.backup.checks import no_gap, same_markers
 from ops.backup.errors import OutsideWindow
 from ops.backup.evidence import CheckFailed
 from ops.backup.repository import Backup, Contents
 from ops.backup.wal import History, Segment
+from ops.commands.backup import _contents_document, _contents_lines
 from tests.cases import in_case
 from tests.promises import promise
 
@@ -94,6 +97,24 @@ def test_a_damaged_full_backup_does_not_count_for_the_retention() -> None:
             )
             looked = contents(*backups, segments=range(1, 9))
             assert take_backup.kept_full(looked, retention) == kept
+
+
+def test_a_damaged_backup_is_marked_in_the_list_and_named_by_a_restore_that_has_to_use_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sound, damaged = backup("A", 2, 2), replace(backup("B", 6, 6), is_damaged=True)
+    looked = contents(sound, damaged, segments=range(1, 10))
+    _, *rows = _contents_lines(looked, "dev")
+    assert ["DAMAGED PAGES" in row for row in rows[:2]] == [False, True]
+    assert [row["isDamaged"] for row in _contents_document(looked)["backups"]] == [False, True]
+    monkeypatch.setattr(restore, "_backup_for", lambda _site, found, _target: found.backups[0])
+    for chosen, warnings in ((sound, 0), (damaged, 1)):
+        only = contents(chosen, segments=range(1, 10))
+        monkeypatch.setattr("ops.backup.repository.read", lambda *_, found=only: found)
+        said: list[str] = []
+        unused: Any = SimpleNamespace(name="bench")
+        restore._choose(unused, unused, restore.Target(None), said.append)
+        assert len([line for line in said if line.startswith("warning: backup B has pages")]) == warnings
 
 
 def test_a_damaged_full_backup_is_not_repeated_every_day() -> None:
