@@ -27,12 +27,13 @@ _JOURNAL = f"{postgres.DATA_DIR}/restore.json"
 
 @dataclass(frozen=True)
 class Folders:
-    """The data volume of the restored server as mounted in a workbench. Every change can be repeated after a kill.
+    """The data volume of a stack's restored server as mounted in a workbench. Every change can be repeated after a kill.
 
     `copies` are where the data volumes of replicas are mounted.
     """
 
     bench: Workbench
+    stack: str
     copies: tuple[str, ...] = ()
 
     def data(self) -> list[str]:
@@ -76,7 +77,7 @@ class Folders:
             target = journal.get("target")
             raise OpsError(
                 f"a restore to {target} has recovered but is not finished; finish it with"
-                f" `groundwork restore --to {target}` first",
+                f" `groundwork restore --to {target} --stack {self.stack}` first",
                 Exit.REFUSED,
             )
 

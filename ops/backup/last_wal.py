@@ -100,8 +100,8 @@ def _refuse(contents: Contents, moment: datetime | None, newest: Segment, what: 
     """Raise BackupError if a restore to `moment` would lose commits because of `what`."""
     if moment is None or moment > contents.archived_at[newest]:
         raise BackupError(
-            f"{what}, so that later commits would be lost; restore to {show_time(contents.archived_at[newest])} or"
-            " earlier, or keep the data and take a full backup"
+            f"cannot restore past {show_time(contents.archived_at[newest])}: {what}, so that later commits would be"
+            " lost; restore to that time or an earlier one, or keep the present data and take a full backup"
         )
 
 

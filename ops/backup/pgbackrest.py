@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from infra.docker.engine import DockerError, docker
+from infra.docker.members import stack_of
 from infra.spec import backup, backup_repository
 from ops.backup.errors import BackupError
 from ops.errors import Exit, OpsError
@@ -105,8 +106,10 @@ def trouble(stanza: Mapping[str, Any]) -> str | None:
 
 def _error(command: str, container: str, said: list[str]) -> OpsError:
     whole = "\n".join(said)
+    # A temporary container's name has no stack that it could be read from.
+    option = f" --stack {stack}" if (stack := stack_of(container)) else ""
     if "No such container" in whole or "is not running" in whole:
-        return OpsError(f"container {container} does not run; see `groundwork status`", Exit.UNREACHABLE)
+        return OpsError(f"container {container} does not run; see `groundwork status{option}`", Exit.UNREACHABLE)
     if "No space left on device" in whole:
         return BackupError(NO_ROOM_FOR_DATA if command == "restore" else NO_ROOM)
     for line in said:
@@ -119,7 +122,7 @@ def _error(command: str, container: str, said: list[str]) -> OpsError:
         if error["code"] in _OTHER_CLUSTER:
             return BackupError(
                 "the repository contains the backups of another cluster than the running one;"
-                " restore that cluster with `groundwork restore --to LATEST`"
+                f" restore that cluster with `groundwork restore --to LATEST{option}`"
             )
         text = re.sub(r"^raised from [\w-]+ protocol: ", "", error["text"])
         return BackupError(f"`pgbackrest {command}` failed: {text}")

@@ -155,7 +155,7 @@ def read(container: str, timeline: int | None = None) -> Contents:
     (info,) = json.loads(pgbackrest.run(container, "info", "--output=json"), strict=False)
     if reason := pgbackrest.trouble(info):
         raise BackupError(
-            f"cannot read the backup repository: {reason}; restore its volume and key, or start a new one"
+            f"cannot read the backup repository: {reason}; restore its volume and the stack's key"
             " (docs/backup.md)"
         )
     backups = tuple(_backup(entry, info) for entry in info["backup"])

@@ -125,7 +125,7 @@ def plan(site: BackupSite, target: Target) -> Backup | None:
     """
     require_volumes(site)
     with _readers_bench(site) as bench:
-        folders = Folders(bench)
+        folders = Folders(bench, site.stack)
         if not _is_finished(folders, RestoreRecord.of(site)) and folders.are_past_return(str(target)):
             return None
         contents = repository.read(bench.name, target.timeline)
@@ -182,7 +182,7 @@ def _bench(site: BackupSite) -> AbstractContextManager[Workbench]:
 
 
 def _folders(site: BackupSite, bench: Workbench) -> Folders:
-    return Folders(bench, tuple(f"{_COPIES}/{replica}" for replica in _replicas(site)))
+    return Folders(bench, site.stack, tuple(f"{_COPIES}/{replica}" for replica in _replicas(site)))
 
 
 def _replicas(site: BackupSite) -> list[str]:
@@ -234,9 +234,9 @@ def _refuse_ambiguous(contents: Contents, target: Target) -> None:
         own = [at for s, at in contents.archived_at.items() if history.is_after(s.timeline, branch)]
         if own and branch.since < target.moment < min(own):
             raise OpsError(
-                f"{show_time(target.moment)} is ambiguous because of an earlier restore to {show_time(branch.since)}:"
-                f" add --timeline {branch.timeline} for the data before that restore, or"
-                f" --timeline {history.timeline} for the restored data",
+                f"{show_time(target.moment)} exists on two timelines, because of an earlier restore to"
+                f" {show_time(branch.since)}; pass --timeline {branch.timeline} for the data before that restore, or"
+                f" --timeline {history.timeline} for the data after it",
                 Exit.USAGE,
             )
 

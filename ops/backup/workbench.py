@@ -136,8 +136,8 @@ def refuse_during_restore(checkout: Checkout, stack: str) -> None:
     """Raise OpsError (5) from the time at which a restore stops the servers until it is completed or abandoned."""
     if RestoreRecord.of_stack(checkout, stack).exists():
         raise OpsError(
-            f"a restore of stack {stack!r} is in progress or was interrupted; run the same `groundwork restore` again,"
-            f" or abandon it with `groundwork restore --abandon --stack {stack}`",
+            f"a restore of stack {stack!r} is in progress or was interrupted; run the same"
+            f" `groundwork restore --stack {stack}` again, or abandon it with `groundwork restore --abandon --stack {stack}`",
             Exit.LOCKED,
         )
 

@@ -267,7 +267,7 @@ def recovered(backed_up: BackedUp) -> datetime:
 
 @promise("a killed restore can be abandoned until recovery has ended")
 def test_a_restore_that_has_recovered_can_only_be_completed(backed_up: BackedUp, recovered: datetime) -> None:
-    with pytest.raises(OpsError, match="has recovered but is not finished") as refused:
+    with pytest.raises(OpsError, match=r"has recovered but is not finished.*--stack test`") as refused:
         abandon(backed_up.site, backed_up.said.append)
     assert refused.value.exit_code == Exit.REFUSED
     with pytest.raises(OpsError, match="has recovered but is not finished"):

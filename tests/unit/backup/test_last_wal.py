@@ -274,7 +274,7 @@ def test_a_time_that_a_restore_discarded_is_ambiguous_after_failovers_too() -> N
             archived = [(1, 4, 0.5), *((2 + n, 5 + n, 4.0 + n) for n in range(failovers + 1))]
             found = _contents(history, *archived)
             with pytest.raises(
-                OpsError, match=f"add --timeline 1 .* or --timeline {2 + failovers} "
+                OpsError, match=f"pass --timeline 1 .* or --timeline {2 + failovers} "
             ) as refused:
                 _refuse_ambiguous(found, Target(NOON + timedelta(hours=2)))
             assert refused.value.exit_code == Exit.USAGE
