@@ -27,7 +27,7 @@ _JOURNAL = f"{postgres.DATA_DIR}/restore.json"
 
 @dataclass(frozen=True)
 class Folders:
-    """The data volume of a stack's restored server as mounted in a workbench. Every change can be repeated after a kill.
+    """The data volume of a stack's restored server, mounted in a workbench. Every change can be repeated after a kill.
 
     `copies` are where the data volumes of replicas are mounted.
     """

@@ -109,7 +109,9 @@ def _error(command: str, container: str, said: list[str]) -> OpsError:
     # A temporary container's name has no stack that it could be read from.
     option = f" --stack {stack}" if (stack := stack_of(container)) else ""
     if "No such container" in whole or "is not running" in whole:
-        return OpsError(f"container {container} does not run; see `groundwork status{option}`", Exit.UNREACHABLE)
+        return OpsError(
+            f"container {container} does not run; see `groundwork status{option}`", Exit.UNREACHABLE
+        )
     if "No space left on device" in whole:
         return BackupError(NO_ROOM_FOR_DATA if command == "restore" else NO_ROOM)
     for line in said:

@@ -137,7 +137,8 @@ def refuse_during_restore(checkout: Checkout, stack: str) -> None:
     if RestoreRecord.of_stack(checkout, stack).exists():
         raise OpsError(
             f"a restore of stack {stack!r} is in progress or was interrupted; run the same"
-            f" `groundwork restore --stack {stack}` again, or abandon it with `groundwork restore --abandon --stack {stack}`",
+            f" `groundwork restore --stack {stack}` again, or abandon it with"
+            f" `groundwork restore --abandon --stack {stack}`",
             Exit.LOCKED,
         )
 
