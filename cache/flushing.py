@@ -24,13 +24,14 @@ SCAN_COUNT = 1000
 Progress = Callable[[str], None]
 
 
-def invalidate_namespace(server: Any, namespace: str) -> None:
-    """Flush a namespace of any size in one step, by replacing its nonce."""
-    try:
-        server.set(epoch_nonce(namespace), secrets.token_hex(8))
-    except OutOfMemoryError:
-        # The next process that asks for the nonce creates it, if there is memory again.
-        server.unlink(epoch_nonce(namespace))
+def invalidate_namespace(server: Any, *namespaces: str) -> None:
+    """Flush namespaces of any size, each in one step, by replacing its nonce. Takes 1.5 s for any number of them."""
+    for namespace in namespaces:
+        try:
+            server.set(epoch_nonce(namespace), secrets.token_hex(8))
+        except OutOfMemoryError:
+            # The next process that asks for the nonce creates it, if there is memory again.
+            server.unlink(epoch_nonce(namespace))
     time.sleep(RELIANCE_SECONDS)
 
 

@@ -79,5 +79,4 @@ def invalidate_namespaces(settings: CacheSettings) -> None:
     with connected(settings, None) as server:
         keys = (key.decode() for key in server.redis.scan_iter(epoch_nonce("*"), count=1000))
         namespaces = {key.removeprefix(before).removesuffix(after) for key in keys}
-        for namespace in sorted(namespaces | {settings.namespace}):
-            invalidate_namespace(server.redis, namespace)
+        invalidate_namespace(server.redis, *sorted(namespaces | {settings.namespace}))

@@ -230,7 +230,9 @@ def test_redis_cli_and_psql_commands_answer(live_stack: LiveStack) -> None:
 def test_a_stopped_psql_leaves_no_session(live_stack: LiveStack) -> None:
     """Without a terminal, `docker exec` forwards no signal."""
     sessions = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'"
-    command = (sys.executable, "-m", "ops.cli", "psql", "--stack", STACK, "-c", "SELECT pg_sleep(600)")
+    # Under nohup, the tests and their commands ignore SIGHUP.
+    code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); from ops.cli import main; main()"
+    command = (sys.executable, "-c", code, "psql", "--stack", STACK, "-c", "SELECT pg_sleep(600)")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         with (
             in_case(number),

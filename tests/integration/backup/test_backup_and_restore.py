@@ -142,7 +142,7 @@ def test_what_an_earlier_restore_left_behind_can_be_restored_along_its_timeline(
 ) -> None:
     # Only a segment of the new timeline shows when it began.
     backed_up.archived()
-    with pytest.raises(OpsError, match=f"add --timeline {rewound.left} for the data before") as refused:
+    with pytest.raises(OpsError, match=f"pass --timeline {rewound.left} for the data before") as refused:
         backed_up.restore(rewound.late)
     assert refused.value.exit_code == Exit.USAGE
     backed_up.restore(rewound.late, timeline=rewound.left)

@@ -101,6 +101,7 @@ def test_the_image_serves_hardened_and_stops_cleanly(access: Access) -> None:
         "output.py",
         "printable.py",
         "serve",
+        "termination.py",
     ]
     docker("stop", access.container)
     (state,) = inspect("container", access.container)

@@ -125,7 +125,7 @@ def test_a_replica_that_hands_over_as_it_stops_copies_the_new_primary(
         (
             lambda patroni: setattr(patroni, "synchronous", "nobody"),
             Exit.REFUSED,
-            "postgres-2 of stack 'dev' has",
+            "postgres-2 of stack 'dev' changed its role while you confirmed",
         ),
         (
             lambda patroni: _kill(patroni, "postgres-2"),

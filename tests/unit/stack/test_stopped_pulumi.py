@@ -34,11 +34,14 @@ print("cancelled")
 sys.exit(1)
 """
 _RUN = """
+import signal
 from pathlib import Path
 import click
 from infra.spec.checkout import Checkout
 from ops import cli
 from ops.stack import pulumi_stack
+# Ignored if the tests run under nohup.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 here = Path.cwd()
 pulumi_stack.environment = lambda checkout: {"PATH": str(here)}
 stack = pulumi_stack.PulumiStack(Checkout(here, "1a2b3c", here / "state", here / "cache"), "dev")
@@ -167,6 +170,7 @@ def test_a_command_whose_terminal_is_gone_still_exits_with_the_code_of_its_signa
 import os, signal
 import click
 from ops import cli
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 command = click.Command("up", callback=lambda: os.kill(os.getpid(), signal.SIGHUP))
 cli.cli.main = lambda **_: command.main(args=[], standalone_mode=False)
 cli.main()
