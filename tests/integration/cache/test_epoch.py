@@ -47,11 +47,12 @@ def _come_back(server: Server, data: Any) -> None:
     wait_until(lambda: not data.cache.breaker.is_open)
 
 
-def _overtaken(data: Any, server: Server) -> tuple[Any, Any]:
+def _overtaken(data: Any, server: Server, github_id: int = 7) -> tuple[Any, Any]:
     """Restart Redis from an earlier snapshot. Return a user as in the snapshot, and as in Postgres."""
-    user = data.users.get(data.users.add(NewUser(github_id=7, username="before")).id)
+    added = data.users.add(NewUser(github_id=github_id, username=f"before-{github_id}"))
+    user = data.users.get(added.id)
     _save(server)
-    updated = data.users.update(replace(user, username="after"))
+    updated = data.users.update(replace(user, username=f"after-{github_id}"))
     assert data.users.get(user.id) == updated
     _come_back(server, data)
     return user, updated
@@ -76,8 +77,13 @@ def test_without_an_epoch_a_restored_entry_is_read(
 ) -> None:
     """The control of the test above."""
     monkeypatch.setattr(cache.epoch, "tag_of", lambda *_: b"0" * 16)
-    user, _ = _overtaken(data, persistent)
-    assert data.users.get(user.id) == user
+
+    def is_stale(github_id: int) -> bool:
+        user, _ = _overtaken(data, persistent, github_id)
+        return bool(data.users.get(user.id) == user)
+
+    # On a busy machine, an invalidation may be owed and delivered after the restart. One of three tries is enough.
+    assert any(map(is_stale, range(1, 4)))
 
 
 def test_a_restored_generation_makes_no_page_valid_again(data: Any, persistent: Server) -> None:
