@@ -331,7 +331,7 @@ def _complete_restore(backed_up: BackedUp, moment: datetime, *, kept: str, lost:
 
 
 def _require_refusal(backed_up: BackedUp) -> None:
-    with pytest.raises(OpsError, match="run the same `groundwork restore` again") as locked:
+    with pytest.raises(OpsError, match="run the same `groundwork restore --stack test` again") as locked:
         refuse_during_restore(backed_up.checkout, "test")
     assert locked.value.exit_code == Exit.LOCKED
 
