@@ -81,6 +81,11 @@ def cache_settings(stack: str, role: str) -> CacheSettings:
     return _settings(environment)
 
 
+def settings_of_stack(stack: str, role: str) -> CacheSettings:
+    """Return the settings of a stack's role, whatever the environment says. Raise OpsError if the stack is not up."""
+    return _settings(_environment_of(role, stack))
+
+
 def _environment_of(role: str, stack: str) -> dict[str, str]:
     """Return REDIS_URL of a stack's role, and how the role logs in. Raise OpsError if the stack is not up."""
     # Imported late, because it loads the stack's tools.

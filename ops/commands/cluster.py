@@ -249,18 +249,14 @@ def _changing(checkout: Checkout, stack: str, command: str) -> Iterator[None]:
 
 def _flush_cache(stack: str) -> str | None:
     """Flush the stack's cache. If that fails, say why, and return the command that flushes it later."""
-    from cache.errors import CacheSettingError
-    from cache.settings import CacheSettings
-    from cache.url_source import UrlSource
     from infra.spec.errors import InfraError
     from ops.backup.post_restore import invalidate_namespaces
+    from ops.cache.server import settings_of_stack
     from ops.errors import OpsError
-    from ops.stack.connections import environment_of
 
     try:
-        url = UrlSource("REDIS_URL", OpsError, environment_of("ops", stack)["REDIS_URL"])
-        invalidate_namespaces(CacheSettings(url, near_entries=0))
-    except (OpsError, InfraError, CacheSettingError) as error:
+        invalidate_namespaces(settings_of_stack(stack, "ops"))
+    except (OpsError, InfraError) as error:
         print_line(f"cannot flush the cache: {error}", err=True)
         return f"groundwork cache flush --all --stack {stack}"
     return None
