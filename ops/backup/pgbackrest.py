@@ -62,23 +62,10 @@ def run(container: str, command: str, *options: str, progress: Progress | None =
         text=True,
         errors="replace",
     )
-    assert process.stderr is not None
-    assert process.stdout is not None
     said: list[str] = []
     with process:
         try:
-            # Without progress, stderr has at most a few lines before the output starts, which fit in the pipe's buffer.
-            for line in process.stderr:
-                said.append(line.rstrip())
-                found = _LINE.match(line.rstrip())
-                if (
-                    progress
-                    and found
-                    and found["level"] in ("INFO", "WARN")
-                    and "command " not in found["text"]
-                ):
-                    progress(found["text"])
-            output = process.stdout.read()
+            output = _follow(process, said, progress)
         except BaseException:
             process.kill()
             with suppress(DockerError):
@@ -87,6 +74,19 @@ def run(container: str, command: str, *options: str, progress: Progress | None =
     if process.returncode != 0:
         raise _error(command, container, said)
     return output
+
+
+def _follow(process: subprocess.Popen[str], said: list[str], progress: Progress | None) -> str:
+    """Read what pgBackRest prints until it ends. Append the lines of stderr to `said`, and return its output."""
+    assert process.stderr is not None
+    assert process.stdout is not None
+    # Without progress, stderr has at most a few lines before the output starts, which fit in the pipe's buffer.
+    for line in process.stderr:
+        said.append(line.rstrip())
+        found = _LINE.match(line.rstrip())
+        if progress and found and found["level"] in ("INFO", "WARN") and "command " not in found["text"]:
+            progress(found["text"])
+    return process.stdout.read()
 
 
 def trouble(stanza: Mapping[str, Any]) -> str | None:

@@ -153,6 +153,11 @@ def _preference(candidate: Backup) -> tuple[bool, datetime]:
 def read(container: str, timeline: int | None = None) -> Contents:
     """Read the repository through a container that mounts it. `timeline` selects one other than the newest."""
     (info,) = json.loads(pgbackrest.run(container, "info", "--output=json"), strict=False)
+    return contents_of(container, info, timeline)
+
+
+def contents_of(container: str, info: dict[str, Any], timeline: int | None = None) -> Contents:
+    """Return the contents of a repository by its stanza of `info --output=json`, and by a listing of its WAL."""
     if reason := pgbackrest.trouble(info):
         raise BackupError(
             f"cannot read the backup repository: {reason}; restore its volume and the stack's key"

@@ -52,19 +52,20 @@ def backups(examination: Examination) -> CheckResult:
     if not text.strip():
         return skipped(_NONE)
     # strict=False, because pgBackRest puts unescaped line breaks into its error messages.
-    found = judge(json.loads(text, strict=False), examination.now(), examination.thresholds)
+    stanzas = json.loads(text, strict=False)
+    found = judge(stanzas, examination.now(), examination.thresholds)
     if found.status in (CheckStatus.OK, CheckStatus.WARN):
-        return _lost_wal(container, examination.now()) or found
+        return _lost_wal(container, stanzas[0], examination.now()) or found
     return found
 
 
-def _lost_wal(container: str, now: float) -> CheckResult | None:
+def _lost_wal(container: str, stanza: dict[str, Any], now: float) -> CheckResult | None:
     """Return a failure if WAL is missing after the newest backup. It remains one until the next backup."""
     from ops.backup import repository
     from ops.backup.errors import BackupError
 
     try:
-        windows = repository.read(container).windows()
+        windows = repository.contents_of(container, stanza).windows()
     except (BackupError, DockerError) as error:
         return fail(f"cannot read the archived WAL: {one_line(error)}", _ADVICE)
     end = windows[-1].end if windows else None
