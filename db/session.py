@@ -36,9 +36,9 @@ _REPORTED = {
     b"IntervalStyle": b"postgres",
     b"standard_conforming_strings": b"on",
 }
-REPAIR = "SELECT " + ", ".join(
-    f"set_config('{name}', '{value}', false)" for name, value in {"client_encoding": ENCODING, **PINS}.items()
-)
+# What a session is repaired with: PINS, and the encoding, which is a parameter of the connection.
+REPAIRED: Mapping[str, str] = {"client_encoding": ENCODING, **PINS}
+REPAIR = "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in REPAIRED.items())
 # libpq sends these with every connection, and no parameter overrides them.
 SENT_BY_LIBPQ = {"PGTZ": "timezone", "PGDATESTYLE": "datestyle", "PGGEQO": "geqo"}
 # The parameters whose PG* variable is used, unless the connection string has one of the parameters listed with them.

@@ -25,7 +25,7 @@ from db.migrator.errors import InvalidUrl, LockHeld, MigrationError, PoolerRefus
 from db.migrator.script import Statement, first_line
 from db.migrator.source import Script
 from db.migrator.url import DEFAULT_PATH, LEDGER, SEARCH_PATH, libpq_url, session_of
-from db.session import ENCODING, PINS, is_mangled, variable_at_fault, without_environment
+from db.session import ENCODING, REPAIRED, is_mangled, variable_at_fault, without_environment
 
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
@@ -48,7 +48,7 @@ _CONNECTION_LIMITS = (
     ("", "max_connections, less superuser_reserved_connections,"),
 )
 # How the server reads the text of a statement.
-_READING = {"client_encoding": ENCODING, "standard_conforming_strings": PINS["standard_conforming_strings"]}
+_READING = {name: REPAIRED[name] for name in ("client_encoding", "standard_conforming_strings")}
 _report_wait: ContextVar[Callable[[str], None]] = ContextVar("report_wait", default=lambda line: None)
 # SQLSTATEs of connection exceptions, and of a server that is shutting down or starting up.
 _LOST = ("08", "57P01", "57P02", "57P03")
@@ -113,8 +113,7 @@ def _settings(session: Mapping[str, str], is_local: str = "false") -> str:
     # set again, because a pooler may drop the connection string's options.
     path = sql.Literal(session.get(SEARCH_PATH))
     fixed = {
-        "client_encoding": ENCODING,
-        **PINS,
+        **REPAIRED,
         "statement_timeout": "0",
         "client_connection_check_interval": "2s",
         LEDGER: session.get(LEDGER, ""),

@@ -271,25 +271,30 @@ class Ledger:
 
 def is_elsewhere(connection: Connection) -> bool:
     """Return whether a table with the ledger's name exists that this session does not see as the ledger."""
+    _, _, schemas = _elsewhere(connection)
+    return bool(schemas)
+
+
+def _elsewhere(connection: Connection) -> tuple[str, str, list[str]]:
+    """Return the session's login and role, and the schemas that have a table of the ledger's name."""
     row = connection.execute(_ELSEWHERE, [TABLE]).fetchone()
-    return row is not None and row[2] is not None
+    assert row is not None
+    return str(row[0]), str(row[1]), cast("list[str]", row[2] or [])
 
 
 def refuse_elsewhere(connection: Connection) -> None:
     """Raise NoLedger if a session without a ledger would create a second one, beside that of another schema."""
     if _value(connection, f"SELECT pg_catalog.cardinality(parse_ident({NAME}))", TABLE) != 1:
         return
-    row = connection.execute(_ELSEWHERE, [TABLE]).fetchone()
-    assert row is not None
-    _, user, schemas = row
-    if schemas is None:
+    _, user, schemas = _elsewhere(connection)
+    if not schemas:
         return
     table = str(_value(connection, f"SELECT {NAME}", TABLE))
-    names = [f"{schema}.{table}" for schema in cast("list[str]", schemas)]
+    names = [f"{schema}.{table}" for schema in schemas]
     home = _value(connection, "SELECT current_schema()") or "app"
     raise NoLedger(
         f"role {user} sees no ledger on its search_path, but there is {', '.join(names)}; no migration was run. If"
-        f" these migrations were applied there, set the search_path (options[search_path]={schemas[0]} in the URL, or"  # type: ignore[index]
+        f" these migrations were applied there, set the search_path (options[search_path]={schemas[0]} in the URL, or"
         " ALTER ROLE ... SET search_path), and use the role that applied them. If it is another program's, set"
         f' the key `ledger` to the name of yours, such as "{home}.{table}"'
     )
@@ -297,13 +302,11 @@ def refuse_elsewhere(connection: Connection) -> None:
 
 def describe_absence(connection: Connection) -> str:
     """Return a sentence for a session in which Ledger.find returns None: which role sees no ledger, and why."""
-    row = connection.execute(_ELSEWHERE, [TABLE]).fetchone()
-    assert row is not None
-    login, user, schemas = row
+    login, user, schemas = _elsewhere(connection)
     who = f"role {user}" if user == login else f"role {user} (login {login})"
-    if schemas is None:
+    if not schemas:
         return f"there is no ledger visible to {who}, because no migration has been applied"
-    names = ", ".join(map(str, cast("list[str]", schemas)))
+    names = ", ".join(schemas)
     return (
         f"there is no ledger visible to {who}: either no migration has been applied, or the ledger is in schema"
         f" {names}, which has a table of its name. Then use the role that applies migrations, or put the schema on the"
