@@ -60,8 +60,8 @@ MAXMEMORY_SHARE = 0.75
 # The share of maxmemory for the buffers of all clients. Buffers count as used memory, so without a limit a user without
 # any key could evict every entry with one large request. At the limit, Redis closes the connections that use the most.
 # The minimum lets a client write and read the largest entry (1 MiB). No limit applies to the links of replicas.
-_CLIENTS_SHARE = 0.2
-_CLIENTS_MIN_BYTES = 4 * 1024**2
+CLIENTS_SHARE = 0.2
+CLIENTS_MIN_MB = 4
 
 
 def configuration(
@@ -87,7 +87,7 @@ def configuration(
         "dir": DATA_DIR,
         "maxmemory": str(maxmemory_bytes),
         "maxmemory-policy": eviction_policy,
-        "maxmemory-clients": str(max(int(maxmemory_bytes * _CLIENTS_SHARE), _CLIENTS_MIN_BYTES)),
+        "maxmemory-clients": str(max(int(maxmemory_bytes * CLIENTS_SHARE), CLIENTS_MIN_MB * 1024**2)),
         "maxclients": str(maxclients),
         "enable-debug-command": "no",
         "enable-module-command": "no",

@@ -104,6 +104,6 @@ def redis_parameters() -> dict[str, Parity]:
 
 def _redis_value(name: str, value: str) -> str:
     if name == "maxmemory-clients":
-        return "20 % of `redisMaxmemory`, at least 4 MB"
+        return f"{redis.CLIENTS_SHARE * 100:.0f} % of `redisMaxmemory`, at least {redis.CLIENTS_MIN_MB} MB"
     is_set = name in ("maxmemory", "maxmemory-policy", "maxclients", "save", "appendonly", "appendfsync")
     return "a setting" if is_set else f"`{value.strip(chr(34))}`"
