@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from enum import IntEnum
 from time import monotonic, perf_counter
 
+from cache.scope import Holding, holding, value
+
 JITTER = 0.1
 
 
@@ -73,10 +75,12 @@ def half_until(ends_at: float, seconds: float) -> float:
     return max(0.0, min(seconds, (ends_at - monotonic()) / 2))
 
 
-_of_updates: ContextVar[Budget | None] = ContextVar("groundwork_cache_updates", default=None)
+_of_updates: ContextVar[Holding[Budget] | None] = ContextVar("groundwork_cache_updates", default=None)
 
-# Return the budget of the `update_budget` block that this task or thread is in, or None.
-budget_of_updates = _of_updates.get
+
+def budget_of_updates() -> Budget | None:
+    """Return the budget of the `update_budget` block that this task or thread is in, or None."""
+    return value(_of_updates)
 
 
 @contextmanager
@@ -88,12 +92,5 @@ def update_budget(ends_at: float | None) -> Iterator[None]:
     seconds = UPDATE_SECONDS
     if ends_at is not None:
         seconds = max(LEAST_UPDATE_SECONDS, min(seconds, ends_at - monotonic()))
-    # Reset it twice, because a signal handler may raise inside the first `finally`.
-    try:
-        try:
-            _of_updates.set(Budget(seconds))
-            yield
-        finally:
-            _of_updates.set(None)
-    finally:
-        _of_updates.set(None)
+    with holding(_of_updates, Budget(seconds)):
+        yield

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from time import monotonic
 
+from cache.scope import Holding, holding, value
 from db.errors import DeadlineExceeded, InvalidInput
-from db.scope import Holding, holding, value
 
 # The longest deadline that a caller can set, in seconds: a day.
 _LONGEST = 86_400

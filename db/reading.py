@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from cache.scope import Holding, holding, value
 from db.errors import InvalidInput
 from db.rows import BEGINNING, Position
-from db.scope import Holding, holding, value
 
 # The longest bound that a caller can set, in seconds: a day.
 _LONGEST = 86_400

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from cache.scope import Scope, innermost
 from cache.synchronization import AsyncTurn
 from db._async.connection import AsyncBoundedConnection
 from db._async.driver_pool import Lease
@@ -26,7 +27,6 @@ from db.errors import (
 )
 from db.isolation import DEFAULT, Isolation
 from db.named_query import queries
-from db.scope import Scope, innermost
 from db.translation import DeadlinePassed, translate
 
 Effect = Callable[[], Awaitable[object]]

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from cache.scope import Scope, innermost
 from cache.synchronization import Turn
 from db._sync.connection import BoundedConnection
 from db._sync.driver_pool import Lease
@@ -27,7 +28,6 @@ from db.errors import (
 )
 from db.isolation import DEFAULT, Isolation
 from db.named_query import queries
-from db.scope import Scope, innermost
 from db.translation import DeadlinePassed, translate
 
 Effect = Callable[[], object]

@@ -82,5 +82,8 @@ def _end(variable: ContextVar[Holding[V] | None], scope: Holding[V]) -> None:
 
 def value(variable: ContextVar[Holding[V] | None]) -> V | None:
     """Return the value of the innermost block, or None."""
-    scope = innermost(variable)
+    scope = variable.get()
+    # Called for each read, which is seldom inside a block.
+    if scope is not None and scope.is_over:
+        scope = innermost(variable)
     return None if scope is None else scope.value
