@@ -37,7 +37,7 @@ _REINDEX = (
     rf"(?: (?P<name>{_QUALIFIED}))?$"
 )
 _DETACH = rf"alter table (?:if exists )?{_TABLE} detach partition (?P<partition>{_QUALIFIED}) concurrently$"
-# The table of an index; for that of a TOAST table, the table whose values are there.
+# The table of an index. For the index of a TOAST table, the table that stores its values there.
 _MAIN_TABLE = "coalesce((SELECT oid FROM pg_class WHERE reltoastrelid = indrelid), indrelid)"
 _COPIES = r"""
     SELECT indexrelid
@@ -296,7 +296,7 @@ def _leftovers(connection: Connection, statement: Statement) -> list[int]:
 class _Index:
     """An index and its table, or its materialized view. `owner` is that of both.
 
-    For the index of a TOAST table, it is the table whose values are there.
+    For the index of a TOAST table, it is the table that stores its values there.
     """
 
     oid: int

@@ -26,5 +26,5 @@ class RecoveryFailed(BackupError):
 
     @property
     def is_before_target(self) -> bool:
-        """Whether the WAL ended without a commit after the requested point in time."""
+        """True if the WAL ended without a commit after the requested point in time."""
         return "before configured recovery target was reached" in str(self)

@@ -16,8 +16,8 @@ from ops.backup.repository import Contents, show_time
 from ops.backup.wal import Segment
 from ops.backup.workbench import Workbench
 
-# In the restored data folder: WAL to archive when there is no way back. Until then, the old server may continue its
-# incomplete last segment, and pgBackRest refuses another content of the same file.
+# In the restored data folder: WAL to archive once the restore can only be finished. Before that, the old server may
+# continue its incomplete last segment, and pgBackRest refuses another content of the same file.
 _KEPT = "groundwork-last-wal"
 
 
