@@ -21,6 +21,7 @@ from infra.docker.engine import docker, inspect
 from infra.docker.health_check import run_check
 from infra.spec import backup, backup_repository, postgres, roles
 from infra.spec.checkout import Checkout
+from ops.backup.pgbackrest import Progress
 from ops.backup.post_restore import PostRestore
 from ops.backup.repository import Backup, Contents
 from ops.backup.restore import Restored, Target, look, restore
@@ -135,7 +136,7 @@ class BackedUp:
         # A process in a container continues for a while, as after a real kill.
         time.sleep(0.5)
 
-    def _flushed(self) -> None:
+    def _flushed(self, _: Progress) -> None:
         self.flushes += 1
 
 

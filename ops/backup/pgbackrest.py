@@ -20,8 +20,8 @@ _LINE = re.compile(r"^(?:P\d+ +)?(?P<level>[A-Z]+): +(?P<text>.*)$")
 _ERROR = re.compile(r"^\[(?P<code>\d{3})\]: (?P<text>.*)$")
 _LOCK_ACQUIRE = "050"
 NO_ROOM = (
-    f"no space is left for the backup repository ({backup_repository.FOLDER}); free disk space or lower"
-    " groundwork:backupRetentionFull, then run the command again"
+    f"no space is left for the backup repository ({backup_repository.FOLDER}); free disk space, then run the"
+    " command again; a lower groundwork:backupRetentionFull keeps fewer backups after that"
 )
 NO_ROOM_FOR_DATA = (
     "no space is left for the data volume, which temporarily holds the old and the restored data; free disk space,"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infra.docker.engine import inspect
+from infra.docker.engine import STOP_LIMIT_SECONDS, docker, inspect
 from infra.docker.server_roles import apply_roles
 from infra.spec import redis_replication
 from infra.spec.checkout import Checkout
@@ -16,16 +16,17 @@ from ops.errors import OpsError
 
 if TYPE_CHECKING:
     from cache.settings import CacheSettings
+    from ops.backup.pgbackrest import Progress
 
 _TRIES = 20
 
 
 @dataclass(frozen=True)
 class PostRestore:
-    """`apply_roles(container)` runs before clients can connect, `flush_cache()` before the server is started."""
+    """`apply_roles(container)` runs before clients can connect, `flush_cache(progress)` before the server starts."""
 
     apply_roles: Callable[[str], None]
-    flush_cache: Callable[[], None]
+    flush_cache: Callable[[Progress], None]
 
 
 def post_restore_of(checkout: Checkout, stack: str) -> PostRestore:
@@ -38,19 +39,24 @@ def post_restore_of(checkout: Checkout, stack: str) -> PostRestore:
     redis_url = environment_of("ops", stack)["REDIS_URL"]
     return PostRestore(
         apply_roles=lambda container: apply_roles(container, given["verifiers"], limits),
-        flush_cache=lambda: flush_cache(
-            redis_url, [checkout.name(stack, name) for name in redis_replication.SERVER_NAMES]
+        flush_cache=lambda progress: flush_cache(
+            redis_url, [checkout.name(stack, name) for name in redis_replication.SERVER_NAMES], progress
         ),
     )
 
 
-def flush_cache(redis_url: str, containers: Sequence[str]) -> None:
+def flush_cache(redis_url: str, containers: Sequence[str], progress: Progress) -> None:
     """Invalidate the entries of every namespace, because some are of rows that the restore has removed.
 
     `redis_url` is that of user ops, and `containers` are those of its servers. A Redis that does not run needs no
-    flush: when it starts, a new epoch begins and invalidates all entries.
+    flush: when it starts, a new epoch begins and invalidates all entries. So servers that cannot be reached, for
+    example because their certificates have expired, are stopped. The commands that repair them are refused until the
+    restore is finished.
     """
-    if not any(found["State"]["Running"] for found in inspect("container", *containers)):
+    running = [
+        found["Name"].lstrip("/") for found in inspect("container", *containers) if found["State"]["Running"]
+    ]
+    if not running:
         return
     from cache.settings import CacheSettings
     from cache.url_source import UrlSource
@@ -62,10 +68,12 @@ def flush_cache(redis_url: str, containers: Sequence[str]) -> None:
             return
         except OpsError as error:
             if attempt == _TRIES - 1:
-                raise BackupError(
-                    f"cannot invalidate the cache ({error}); fix or restart {containers[0]} and run the same command"
-                    " again to resume"
-                ) from error
+                progress(
+                    f"warning: cannot invalidate the cache ({error}); stopping {', '.join(running)} instead, because a"
+                    " restart invalidates all entries. The next `groundwork up` starts Redis again"
+                )
+                docker("stop", *running, timeout_seconds=STOP_LIMIT_SECONDS)
+                return
             time.sleep(0.5)
 
 

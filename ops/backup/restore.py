@@ -372,7 +372,7 @@ def _finish(
     servers.forget_cluster(site, progress)
     # Until the folders are released, no server starts: it would serve the restored data beside newer cached rows.
     progress("invalidating the cache")
-    post_restore.flush_cache()
+    post_restore.flush_cache(progress)
     folders.release()
     is_serving = servers.start_restored(site, folders, progress)
     if is_serving:

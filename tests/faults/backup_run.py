@@ -25,7 +25,7 @@ def main() -> None:
     else:
         moment = datetime.fromisoformat(rest[0]) if rest else None
         # The run that is not killed applies the roles.
-        restore(site, Target(moment), PostRestore(lambda container: None, lambda: None), say)
+        restore(site, Target(moment), PostRestore(lambda container: None, lambda progress: None), say)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from ops.backup import checks
 from ops.backup.drill import DrillOptions, drill
 from ops.backup.errors import BackupError, OutsideWindow
 from ops.backup.evidence import Evidence
+from ops.backup.pgbackrest import Progress
 from ops.backup.post_restore import PostRestore
 from ops.backup.restore import Target, abandon, restore
 from ops.backup.take_backup import take_backup
@@ -278,7 +279,7 @@ def test_a_restore_that_has_recovered_can_only_be_completed(backed_up: BackedUp,
 
 @promise("the cache serves nothing newer than the restored rows")
 def test_no_server_starts_until_the_cache_is_invalidated(backed_up: BackedUp, recovered: datetime) -> None:
-    def fail() -> None:
+    def fail(_: Progress) -> None:
         raise BackupError("cannot invalidate the cache")
 
     steps = PostRestore(backed_up.apply_roles, fail)
