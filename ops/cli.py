@@ -16,7 +16,8 @@ from pathlib import Path
 
 import click
 
-from infra.spec.checkout import is_checkout
+from infra.spec.checkout import Checkout, is_checkout
+from infra.spec.errors import SettingError
 from ops.commands.lazy_group import LazyGroup
 from ops.errors import Exit, exit_code_of
 from ops.file_errors import describe, named_file
@@ -93,6 +94,7 @@ def cli() -> None:
 
 # A full or read-only disk is the machine's problem, not a bug in groundwork. An error of the output names no file.
 _DISK = {*FULL_DISK, errno.EROFS, errno.EACCES}
+_REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 # Of these, a missing module is a bug.
 _PACKAGES = {"ops", "infra", "db", "cache"}
 _ROOT = Path(__file__).parents[1]
@@ -148,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         _give_up_output()
         if problem is not None:
-            print_line(f"groundwork: {problem}; fix the cause and run the same command again", err=True)
+            print_line(f"groundwork: {problem}; {_remedy(error)} and run the same command again", err=True)
         sys.exit(exit_code(error, otherwise=Exit.ERROR))
     except Exception as error:
         code = exit_code_of(error)
@@ -185,6 +187,15 @@ def _problem(error: OSError) -> str | None:
     if (file := named_file(error)) is not None:
         return describe(error, file)
     return f"cannot write a file or the output: {error.strerror}" if error.errno in _DISK else None
+
+
+def _remedy(error: OSError) -> str:
+    """Return what to do. A user without a home directory, as in a container, may write neither state nor cache."""
+    file, variable = named_file(error), None
+    if file is not None and error.errno in _REFUSED:
+        with suppress(SettingError):
+            variable = Checkout.here().variable_of(file)
+    return f"set HOME or {variable} to a folder that you may write," if variable else "fix the cause"
 
 
 def _give_up_output() -> None:

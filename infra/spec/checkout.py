@@ -17,6 +17,7 @@ from infra.spec.variables import variable
 
 PROJECT = "groundwork"
 STATE_VARIABLE = "GROUNDWORK_STATE"
+CACHE_VARIABLE = "GROUNDWORK_CACHE"
 # The Docker label with the id of the state that owns a container, network or volume.
 STATE_LABEL = f"{PROJECT}.state"
 
@@ -42,7 +43,7 @@ class Checkout:
         root = (root or Path(__file__).parents[2]).resolve()
         key = hashlib.sha256(str(root).encode()).hexdigest()[:6]
         state_home = _folder(STATE_VARIABLE, "XDG_STATE_HOME", ".local/state")
-        cache_home = _folder("GROUNDWORK_CACHE", "XDG_CACHE_HOME", ".cache")
+        cache_home = _folder(CACHE_VARIABLE, "XDG_CACHE_HOME", ".cache")
         return cls(
             root=root,
             key=key,
@@ -50,6 +51,11 @@ class Checkout:
             state_dir=state_home / f"{re.sub('[%#?]', '-', root.name)}-{key}",
             cache_dir=cache_home,
         )
+
+    def variable_of(self, path: Path) -> str | None:
+        """Return the variable that moves the state or the cache out of `path`, or None if neither is there."""
+        folders = {STATE_VARIABLE: self.state_dir, CACHE_VARIABLE: self.cache_dir}
+        return next((name for name, folder in folders.items() if folder.is_relative_to(path)), None)
 
     @property
     def passphrase_file(self) -> Path:

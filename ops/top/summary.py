@@ -279,19 +279,27 @@ def lock_tree(sessions: Sequence[Session]) -> list[tuple[int, int, Session | Non
     found: list[tuple[int, int, Session | None]] = []
     shown: set[int] = set()
 
-    def show(pid: int, depth: int) -> None:
-        if pid in shown:
-            return
-        shown.add(pid)
-        found.append((depth, pid, by_pid.get(pid)))
-        for waiter in sorted(waiters, key=lambda each: -(each.lock_seconds or 0)):
+    # Of each blocker, the one that has waited longest last.
+    waiting_for: dict[int, list[int]] = {pid: [] for pid in blockers}
+    for waiter in sorted(waiters, key=lambda each: each.lock_seconds or 0):
+        for pid in waiter.blocked_by:
+            waiting_for[pid].append(waiter.pid)
+
+    def show(root: int) -> None:
+        # Not recursive, because each session in a queue for a row waits for all before it.
+        left = [(root, 0)]
+        while left:
+            pid, depth = left.pop()
+            if pid in shown:
+                continue
+            shown.add(pid)
+            found.append((depth, pid, by_pid.get(pid)))
             # A session that waits for several is shown below the one that the others wait for too.
-            if pid in waiter.blocked_by:
-                show(waiter.pid, depth + 1)
+            left += [(waiter, depth + 1) for waiter in waiting_for.get(pid, ())]
 
     for pid in sorted(blockers - waiting):
-        show(pid, 0)
+        show(pid)
     # A deadlock that the server has not broken yet.
     for pid in sorted(waiting):
-        show(pid, 0)
+        show(pid)
     return found

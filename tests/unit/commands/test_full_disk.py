@@ -85,6 +85,28 @@ def test_a_file_that_cannot_be_accessed_is_named(
             ), (errno.errorcode[number], name)
 
 
+def test_a_home_that_may_not_be_written_is_answered_with_the_variables_that_replace_it(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    remedies = {
+        "GROUNDWORK_STATE": ("/home/nobody", "/home/nobody/.local", "/home/nobody/.local/state/groundwork"),
+        "GROUNDWORK_CACHE": ("/home/nobody/.cache", "/home/nobody/.cache/groundwork"),
+        None: ("/home/nobody/.cache/groundwork/locks", "/home/nobody/.docker", "/home/another"),
+    }
+    for name in ("GROUNDWORK_STATE", "GROUNDWORK_CACHE", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/home/nobody")
+    for variable, folders in remedies.items():
+        for folder in folders:
+            for number in (errno.EACCES, errno.EROFS):
+                with pytest.raises(SystemExit):
+                    main_raises(monkeypatch, OSError(number, "no", folder))
+                said = (
+                    f"set HOME or {variable} to a folder that you may write," if variable else "fix the cause"
+                )
+                assert f"{folder}: no; {said} and run the same command again\n" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     "error",
     [

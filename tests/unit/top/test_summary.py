@@ -157,6 +157,13 @@ def test_each_waiting_session_is_below_what_blocks_it() -> None:
     assert found == [(0, 0), (1, 4), (0, 1), (1, 2), (2, 3)]
 
 
+def test_a_queue_for_a_row_may_be_longer_than_the_stack_of_python() -> None:
+    queue = [session(pid, blocked_by=tuple(range(1, pid)), lock_seconds=1e6 - pid) for pid in range(1, 1200)]
+    assert [(depth, pid) for depth, pid, _ in summary.lock_tree(queue)] == [
+        (pid - 1, pid) for pid in range(1, 1200)
+    ]
+
+
 def test_a_deadlock_is_shown_although_nobody_is_its_root() -> None:
     found = summary.lock_tree([session(1, blocked_by=(2,)), session(2, blocked_by=(1,))])
     assert [(depth, pid) for depth, pid, _ in found] == [(0, 1), (1, 2)]
