@@ -14,6 +14,8 @@ _TIMEOUT_SECONDS = 3600.0
 _LOG_LINES = 20
 # The last lines of the log arrive shortly after the task has stopped.
 _LOG_ATTEMPTS = 5
+# ECS is eventually consistent: it may not find a task that it has just started.
+_MISSING_SECONDS = 300.0
 
 
 def run_to_end(
@@ -76,15 +78,20 @@ def _running(ecs: Any, cluster: str, family: str) -> list[str]:
 
 def _wait(ecs: Any, cluster: str, arn: str, poll_seconds: float) -> dict[str, Any]:
     """Wait until a task has stopped, and return its description."""
-    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    begin = found = time.monotonic()
     while True:
         with translated_errors(f"getting the status of task {arn}"):
             tasks = ecs.describe_tasks(cluster=cluster, tasks=[arn])["tasks"]
-        if not tasks:
-            raise AwsError(f"ECS does not know task {arn} any more; check its log, and run `up` again")
-        if tasks[0]["lastStatus"] == "STOPPED":
-            return dict(tasks[0])
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if tasks:
+            found = now
+            if tasks[0]["lastStatus"] == "STOPPED":
+                return dict(tasks[0])
+        elif now - found > _MISSING_SECONDS:
+            raise AwsError(
+                f"ECS has not found task {arn} for {_MISSING_SECONDS:.0f} s; check its log, and run `up` again"
+            )
+        if now - begin > _TIMEOUT_SECONDS:
             raise AwsError(
                 f"task {arn} is still running after {_TIMEOUT_SECONDS:.0f} s; run `up` again, which waits for it"
             )

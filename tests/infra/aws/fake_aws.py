@@ -31,6 +31,8 @@ class FakeAws:
     # A task that is already running, and how often it is queried before it stops.
     leftover: str | None = None
     patience: int = 2
+    # How often a task is queried before ECS finds it.
+    unseen: int = 0
     # The reason why ECS starts no task.
     refusal: str | None = None
     # The registry: tag -> digest of the pushed image.
@@ -56,7 +58,7 @@ class FakeAws:
                 self.started.append(request)
                 return {"tasks": [{"taskArn": self._arn(f"{len(self.started):032x}")}], "failures": []}
             case "DescribeTasks":
-                return {"tasks": [self._task(arn) for arn in request["tasks"]], "failures": []}
+                return self._described(request["tasks"])
             case "GetLogEvents":
                 events = [
                     {"message": line, "timestamp": n, "ingestionTime": n} for n, line in enumerate(self.log)
@@ -64,8 +66,16 @@ class FakeAws:
                 return {"events": events, "nextForwardToken": "f", "nextBackwardToken": "b"}
         raise AssertionError(f"fake AWS does not implement {operation}")
 
+    def _described(self, arns: list[str]) -> dict[str, Any]:
+        for arn in arns:
+            self.asked[arn] = self.asked.get(arn, 0) + 1
+        missing = [arn for arn in arns if self.asked[arn] <= self.unseen]
+        return {
+            "tasks": [self._task(arn) for arn in arns if arn not in missing],
+            "failures": [{"arn": arn, "reason": "MISSING"} for arn in missing],
+        }
+
     def _task(self, arn: str) -> dict[str, Any]:
-        self.asked[arn] = self.asked.get(arn, 0) + 1
         if self.asked[arn] < self.patience:
             return {"taskArn": arn, "lastStatus": "RUNNING", "containers": [{"name": "bootstrap"}]}
         if arn == self.leftover:

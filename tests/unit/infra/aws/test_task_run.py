@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+from infra.aws import task_run
 from infra.aws.session import AwsError
 from infra.aws.task_run import run_to_end
 from tests.infra.aws.fake_aws import FakeAws, fake_aws
@@ -45,6 +47,18 @@ def test_a_task_that_exits_with_0_is_waited_for(aws: FakeAws) -> None:
     (request,) = aws.started
     assert request["taskDefinition"] == TASK
     assert request["startedBy"] == "groundwork"
+
+
+def test_a_task_that_ecs_does_not_find_at_first_is_waited_for(aws: FakeAws) -> None:
+    aws.unseen, aws.patience = 2, 4
+    assert aws.asked[run()] == 4
+
+
+def test_a_task_that_ecs_never_finds_is_reported(monkeypatch: pytest.MonkeyPatch, aws: FakeAws) -> None:
+    monkeypatch.setattr(task_run, "_MISSING_SECONDS", 0.05)
+    aws.unseen = sys.maxsize
+    with pytest.raises(AwsError, match=r"ECS has not found task arn:\S+ for 0 s; check its log"):
+        run()
 
 
 @pytest.mark.parametrize(
