@@ -26,7 +26,7 @@ class AwsSite:
     @classmethod
     def of(cls, stack: str, settings: StackSettings) -> AwsSite:
         """Create the stack's provider. Raises InfraError if the stack's name cannot be part of AWS's resource names."""
-        if not re.fullmatch(r"[a-z](-?[a-z0-9]){0,15}", stack):
+        if not re.fullmatch(r"(?!.{17})[a-z](-?[a-z0-9])*", stack):
             raise InfraError(
                 f"stack {stack!r} cannot be on AWS, because its name is part of resource names there;"
                 " use at most 16 of a-z, 0-9 and single hyphens, starting with a letter, like prod"

@@ -193,7 +193,7 @@ def test_outputs_name_the_servers_and_contain_no_password(program: Program) -> N
     assert CANARY not in json.dumps({k: v for k, v in values.items() if k != outputs.TOKEN_KEYS})
 
 
-@pytest.mark.parametrize("stack", ["Prod", "prod_1", "a--b", "-a", "p" * 40])
+@pytest.mark.parametrize("stack", ["Prod", "prod_1", "a--b", "-a", "p" * 40, "a-b-c-d-e-f-g-h-i"])
 def test_an_invalid_stack_name_for_aws_is_refused(
     tmp_path_factory: pytest.TempPathFactory, stack: str
 ) -> None:
