@@ -73,8 +73,9 @@ def _of_migrations(base: str) -> list[str]:
         return []
     versions = [int(found) for found in re.findall(r"/(\d+)_[^/]*\.up\.sql$", listed, re.MULTILINE)]
     plan = FOLDER / "plan.json"
-    above = ["--above", str(max(versions))] if versions else ["--from-scratch"]
-    _write(plan, "migrate", "plan", *above, "--json")
+    # A branch that merges late adds a migration older than the base's newest one, which `up` applies too.
+    applied = [f"--applied={version}" for version in sorted(versions)]
+    _write(plan, "migrate", "plan", *(applied or ["--from-scratch"]), "--json")
     return ["--plan", str(plan)] if _is_json(plan) else []
 
 

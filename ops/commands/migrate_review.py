@@ -55,6 +55,13 @@ def verify_schema(url: str | None, stack: str, folder: Path, ignore_missing: boo
 @click.option(
     "--above", type=int, metavar="VERSION", help="Plan the files above VERSION; connect to no database"
 )
+@click.option(
+    "--applied",
+    type=int,
+    multiple=True,
+    metavar="VERSION",
+    help="Plan the files except VERSION (repeatable); connect to none",
+)
 @ignore_missing_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 @click.option("--markdown", is_flag=True, help="Print Markdown for a pull request comment")
@@ -64,6 +71,7 @@ def show_plan(
     folder: Path,
     from_scratch: bool,
     above: int | None,
+    applied: tuple[int, ...],
     ignore_missing: bool,
     as_json: bool,
     markdown: bool,
@@ -82,12 +90,13 @@ def show_plan(
     with exit_codes():
         migrations = read_migrations(folder)
         target = None
-        if not from_scratch and above is None:
+        if not (from_scratch or applied) and above is None:
             target = _target(url, stack, must_be_up=is_stack_given())
         settings = migrate_settings()
         rules = RULES.keys() - settings.rules_off()
         if target is None:
-            plan = plan_from(above, migrations, rules=rules, session=settings.session)
+            below = (each.version for each in migrations if above is not None and each.version <= above)
+            plan = plan_from({*applied, *below}, migrations, rules=rules, session=settings.session)
         else:
             plan = plan_pending(target, migrations, rules=rules, ignore_missing=ignore_missing)
     if as_json:

@@ -109,24 +109,24 @@ def plan_pending(
 
 
 def plan_from(
-    version: int | None,
+    applied: Container[int],
     migrations: Sequence[Migration],
     *,
     rules: Container[str],
     session: Mapping[str, str],
 ) -> PendingPlan:
-    """Plan every migration above `version` (None: all), as on a database with only those up to it.
+    """Plan every migration whose version is not in `applied`, as on a database with only those in it.
 
     groundwork's own migrations get a database with the specification's roles. For others, roles and schemas are created
     when a migration refers to them, and `session` has the settings' search_path and ledger.
     """
-    below = [migration for migration in migrations if version is not None and migration.version <= version]
-    pending = [migration for migration in migrations if version is None or migration.version > version]
+    done = [migration for migration in migrations if migration.version in applied]
+    pending = [migration for migration in migrations if migration.version not in applied]
     linted = lint(pending, rules)
     is_ours = any(each.up.path.resolve().parent == MIGRATIONS_FOLDER.resolve() for each in migrations)
-    plans = _plan(below, migrations, pending, linted, None if is_ours else unread_setup(session))
+    plans = _plan(done, migrations, pending, linted, None if is_ours else unread_setup(session))
     return PendingPlan(
-        max((each.version for each in below), default=None), False, linted.has_squawk, plans, {}
+        max((each.version for each in done), default=None), False, linted.has_squawk, plans, {}
     )
 
 

@@ -153,6 +153,8 @@ def test_only_what_is_pending_on_the_target_is_planned_with_its_rows(
         (["--from-scratch"], ["-1_a", "0_b", "1_c"]),
         (["--above", "0"], ["1_c"]),
         (["--above", "-1"], ["0_b", "1_c"]),
+        (["--applied", "0"], ["-1_a", "1_c"]),
+        (["--applied", "-1", "--applied=1"], ["0_b"]),
     ],
 )
 def test_version_0_is_planned_like_any_other(
