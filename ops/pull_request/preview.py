@@ -147,17 +147,18 @@ def _property(
         for n, each in enumerate(segments)
         if isinstance(each, str) and (looks_secret(each) or each in secret)
     ]
-    names = before.names | after.names
+    # A list item that is added or removed has the index of a different item on the other side.
+    is_added, is_removed = kind.startswith("add"), kind.startswith("delete")
+    names = ({} if is_added else before.names) | ({} if is_removed else after.names)
     label = _label(segments[: hidden_at[0] + 1] if hidden_at else segments, names)
     is_secret = (
         bool(hidden_at)
         or before.holds_secret
         or after.holds_secret
-        or any(looks_secret(name) for name in names.values())
+        or any(looks_secret(name) for name in (*before.names.values(), *after.names.values()))
     )
-    # A list item that is added or removed has the index of a different item on the other side.
-    was = None if kind.startswith("add") else before.value
-    becomes = None if kind.startswith("delete") else after.value
+    was = None if is_added else before.value
+    becomes = None if is_removed else after.value
     return PropertyChange(
         label,
         SECRET if is_secret else shown(was),
@@ -214,7 +215,8 @@ def _label(segments: list[str | int], names: Mapping[int, str]) -> str:
     label = ""
     for depth, segment in enumerate(segments):
         if isinstance(segment, int):
-            label += f"[{names.get(depth, segment)}]"
+            name = names.get(depth)
+            label += f"[{name if name and shown(name) == name else segment}]"
         else:
             label += f".{segment}" if label else segment
     return label

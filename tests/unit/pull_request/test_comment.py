@@ -90,6 +90,19 @@ def test_a_list_item_is_identified_by_its_name(comment: Comment) -> None:
     assert "`parameters[a].value`: `1` → `2`" in text
 
 
+def test_an_added_or_removed_list_item_has_its_own_name(comment: Comment) -> None:
+    old = {
+        "gone": [{"name": "a", "value": 1}, {"name": "b", "value": 2}],
+        "made": [{"name": "b", "value": 2}],
+    }
+    new = {"gone": [{"name": "b", "value": 2}], "made": [{"value": 1}, {"name": "b", "value": 2}]}
+    diff = {"gone[0]": "delete", "gone[1].value": "delete", "made[0].value": "add"}
+    text = comment({"prod": inputs.preview(inputs.step("update", old=old, new=new, diff=diff))}).text
+    assert "`gone[a]`: `[2 properties]` → `(none)`" in text
+    assert "`gone[b].value`: `2` → `(none)`" in text
+    assert "`made[0].value`: `(none)` → `1`" in text
+
+
 def test_the_worst_findings_come_first(comment: Comment) -> None:
     done = comment(
         {"prod": inputs.preview(CHANGED, inputs.step("create", "new"), inputs.step("delete", "old"))},

@@ -34,6 +34,14 @@ PLACES = {
     "below one with such a name": changed("secrets.first", {}, {"secrets": {"first": CANARY}}),
     "a key below such a name": changed(f'tokens["{CANARY}"]', {}, {"tokens": {CANARY: "a"}}),
     "beside such a name": changed("env[0].value", {}, {"env": [{"name": "API_TOKEN", "value": CANARY}]}),
+    "beside such a name that is removed": inputs.preview(
+        inputs.step(
+            "update",
+            old={"items": [{"name": "API_TOKEN", "value": CANARY}, {"name": "a", "value": "b"}]},
+            new={"items": [{"name": "a", "value": "b"}]},
+            diff={"items[0].value": "delete"},
+        )
+    ),
     "beside such a key": changed("tags[0].value", {}, {"tags": [{"key": "password", "value": CANARY}]}),
     "in an environment": changed("envs[0]", {"envs": ["A=b"]}, {"envs": [f"A={CANARY}"]}),
     "in a URL": changed("target", {"target": "a"}, {"target": f"postgres://me:{CANARY}@host/db"}),
@@ -96,6 +104,21 @@ def test_a_value_that_looks_like_a_secret_is_hidden_under_any_name(comment: Comm
     done = comment({"prod": changed("note", {"note": "a"}, {"note": value})})
     assert "`[not shown]`" in done.text
     assert value not in done.text
+
+
+@promise("the comment contains no secret of a preview and no literal of a migration")
+def test_a_list_item_whose_name_looks_like_a_secret_is_shown_by_its_index(comment: Comment) -> None:
+    cases: list[str] = [
+        "AKIAIOSFODNN7EXAMPLE",
+        "rediss://app:x@cache.example:6379/0",
+        "eyJhbGciOiJIUzI1NiJ9.e30.x",
+    ]
+    for name in cases:
+        with in_case(name):
+            sides = [{"items": [{"key": name, "size": size}]} for size in (1, 2)]
+            done = comment({"prod": changed("items[0].size", *sides)})
+            assert "`items[0].size`: `1` → `2`" in done.text
+            assert name not in done.text
 
 
 @promise("the comment contains no secret of a preview and no literal of a migration")
