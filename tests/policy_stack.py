@@ -150,7 +150,6 @@ def _postgres() -> Iterator[Declared]:
         "publiclyAccessible": False,
         "monitoringInterval": 60,
         "monitoringRoleArn": Ref("monitoring-role", "arn"),
-        "deletionProtection": True,
         "enabledCloudwatchLogsExports": ["postgresql", "upgrade"],
         "iamDatabaseAuthenticationEnabled": True,
         "copyTagsToSnapshot": True,
@@ -170,6 +169,7 @@ def _postgres() -> Iterator[Declared]:
             "storageEncrypted": True,
             "kmsKeyId": Ref("data-key", "arn"),
             "multiAz": True,
+            "deletionProtection": True,
             "skipFinalSnapshot": False,
             "finalSnapshotIdentifier": "groundwork-prod-final",
             "backupRetentionPeriod": 14,
@@ -184,7 +184,6 @@ def _postgres() -> Iterator[Declared]:
         "aws:rds/instance:Instance",
         "replica",
         {**common, "replicateSourceDb": Ref("postgres", "identifier"), "skipFinalSnapshot": True},
-        protect=True,
     )
     for source, categories in {
         "db-instance": ["maintenance", "configuration change", "failure", "low storage"],

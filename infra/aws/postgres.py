@@ -141,8 +141,11 @@ class Postgres(pulumi.ComponentResource):
                 # Both are decided when the instance is created. A change would replace it by an empty one.
                 "postgres",
                 name,
-                pulumi.ResourceOptions(ignore_changes=["snapshotIdentifier", "kmsKeyId"]),
+                pulumi.ResourceOptions(
+                    ignore_changes=["snapshotIdentifier", "kmsKeyId"], protect=settings.protect_data
+                ),
             ),
+            deletion_protection=settings.protect_data,
             **administrator.properties,
             engine="postgres",
             # Only the major version, so that upgrades of the minor version in the maintenance window are not drift.
@@ -182,12 +185,13 @@ class Postgres(pulumi.ComponentResource):
         )
 
     def _make_replica(self, primary: aws.rds.Instance, number: int) -> aws.rds.Instance:
-        """Create a read replica in the primary's subnets."""
+        """Create a read replica in the primary's subnets. It is not protected, because all its data is a copy."""
         name = f"postgres-replica-{number}"
         return aws.rds.Instance(
             name,
             **self._of_every_instance(name, self._args.site.name(f"replica-{number}")),
             replicate_source_db=primary.identifier,
+            deletion_protection=False,
             # RDS does not take snapshots of a replica.
             skip_final_snapshot=True,
         )
@@ -221,7 +225,6 @@ class Postgres(pulumi.ComponentResource):
             "parameter_group_name": self._parameters.name,
             "maintenance_window": settings.aws_maintenance_window,
             "copy_tags_to_snapshot": True,
-            "deletion_protection": settings.protect_data,
             "enabled_cloudwatch_logs_exports": list(rds.LOG_EXPORTS),
             "monitoring_interval": settings.aws_monitoring_seconds,
             "monitoring_role_arn": self._monitoring.arn,
@@ -232,6 +235,6 @@ class Postgres(pulumi.ComponentResource):
             "tags": site.tags(resource_name),
             "opts": pulumi.ResourceOptions.merge(
                 pulumi.ResourceOptions.merge(self._child, options),
-                pulumi.ResourceOptions(protect=settings.protect_data, depends_on=groups),
+                pulumi.ResourceOptions(depends_on=groups),
             ),
         }

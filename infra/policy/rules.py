@@ -85,10 +85,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "RDS.8", "An instance is protected from deletion, and a deletion takes a final snapshot", LOW,
         (types.RDS_INSTANCE,),
-        # RDS does not take a final snapshot of a read replica.
+        # A read replica has only copies, and RDS does not take a final snapshot of it.
         [
-            must("deletionProtection", be(True), default=False),
-            rds.is_protected,
+            rds.except_replicas(must("deletionProtection", be(True), default=False)),
+            rds.except_replicas(rds.is_protected),
             rds.except_replicas(rds.takes_final_snapshot),
         ], alone=True,
         fix="set deletionProtection to true and skipFinalSnapshot to false, and protect the resource in the program",

@@ -29,7 +29,6 @@ FLIPS: list[tuple[str, dict[str, Any], str]] = [
     ("postgres", {"skipFinalSnapshot": True}, "RDS.8"),
     ("postgres", {"finalSnapshotIdentifier": None}, "RDS.8"),
     ("postgres", {"protect": False}, "RDS.8"),
-    ("replica", {"protect": False}, "RDS.8"),
     ("postgres", {"enabledCloudwatchLogsExports": ["postgresql"]}, "RDS.9"),
     ("postgres", {"enabledCloudwatchLogsExports": ["upgrade"]}, "RDS.36"),
     ("postgres", {"iamDatabaseAuthenticationEnabled": False}, "RDS.10"),

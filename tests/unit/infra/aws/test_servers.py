@@ -19,7 +19,8 @@ from tests.unit.infra.program import CANARY, Program, plain_texts
 SECRET = "aws:secretsmanager/secret:Secret"
 INSTANCES = ("postgres", "postgres-replica-1")
 # Resources that hold data, or that are needed to read data.
-STATEFUL = {("instance", name) for name in INSTANCES} | {
+STATEFUL = {
+    ("instance", "postgres"),
     ("replication group", "redis"),
     ("key", "postgres"),
     ("key", "redis"),
@@ -55,7 +56,6 @@ def instance(request: pytest.FixtureRequest, program: Program) -> dict[str, Any]
         ("monitoringRoleArn", "arn:aws:iam:eu-central-1:123456789012:postgres-monitoring"),
         ("performanceInsightsEnabled", True),
         ("performanceInsightsKmsKeyId", "arn:aws:kms:eu-central-1:123456789012:postgres"),
-        ("deletionProtection", True),
         ("enabledCloudwatchLogsExports", ["postgresql", "upgrade"]),
         ("autoMinorVersionUpgrade", True),
         ("copyTagsToSnapshot", True),
@@ -81,6 +81,7 @@ def test_the_primary_has_a_control(program: Program) -> None:
         ("maxAllocatedStorage", 200),
         ("backupRetentionPeriod", 14),
         ("deleteAutomatedBackups", False),
+        ("deletionProtection", True),
         ("skipFinalSnapshot", False),
         ("finalSnapshotIdentifier", "groundwork-unit-final"),
         ("kmsKeyId", "arn:aws:kms:eu-central-1:123456789012:postgres"),
@@ -364,7 +365,7 @@ def test_resources_with_data_are_protected(program: Program) -> None:
 
 
 def test_the_protection_can_be_turned_off(unprotected: Program) -> None:
-    for kind, name in sorted(STATEFUL - {("instance", "postgres-replica-1")}):
+    for kind, name in sorted(STATEFUL):
         with in_case(kind, name):
             assert unprotected.of_type(TYPES[kind])[name].protect is False
             if kind == "instance":
@@ -376,6 +377,8 @@ def test_nothing_else_is_protected(program: Program) -> None:
     kinds = {TYPES[kind]: kind for kind in TYPES}
     found = {(kinds.get(r.type, r.type), r.name) for r in program.resources if r.protect}
     assert found == STATEFUL
+    replica = program.of_type(TYPES["instance"])["postgres-replica-1"]
+    assert replica.inputs["deletionProtection"] is False
 
 
 def test_a_key_is_rotated_and_allows_services_for_this_account_only(program: Program) -> None:
