@@ -73,5 +73,22 @@ PROTECTION = Loss(
     Severity.HIGH,
     f"keep the protection on; {_OR_WAIVE}",
 )
+SUBNET = Loss(
+    "DataLoss.subnet",
+    "A subnet is deleted or replaced, which stops `up` halfway while servers use it",
+    Severity.HIGH,
+    f"keep the zones of awsZones in their order, and add new ones at the end; {_OR_WAIVE}",
+)
 
-LOSSES = (DELETE, REPLACE, KEY_DELETION, DOWNGRADE, STORAGE, MEMORY, RETENTION, FINAL_SNAPSHOT, PROTECTION)
+LOSSES = (
+    DELETE,
+    REPLACE,
+    KEY_DELETION,
+    DOWNGRADE,
+    STORAGE,
+    MEMORY,
+    RETENTION,
+    FINAL_SNAPSHOT,
+    PROTECTION,
+    SUBNET,
+)

@@ -19,6 +19,7 @@ from infra.policy.loss import (
     REPLACE,
     RETENTION,
     STORAGE,
+    SUBNET,
     Loss,
 )
 from infra.policy.resource import Resource
@@ -235,6 +236,9 @@ STATEFUL: Mapping[str, Stateful] = {
         deleted=PROTECTION,
         replaced=None,
     ),
+    # A subnet's addresses follow from the zone's position in awsZones. EC2 refuses addresses that another subnet still
+    # has, and deletes no subnet with a server.
+    "aws:ec2/subnet:Subnet": Stateful("a network of servers", deleted=SUBNET, replaced=SUBNET),
     # The program does not create these yet. They are listed so that the guard works if it does.
     "aws:docdb/cluster:Cluster": Stateful("a database"),
     "aws:dynamodb/table:Table": Stateful("a table"),

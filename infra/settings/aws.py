@@ -17,7 +17,9 @@ class AwsSettings:
     """The settings that have an effect only on target aws."""
 
     aws_region: str = _aws("", "Region, like eu-central-1; required on target aws.")
-    aws_zones: str = _aws("a,b,c", "Letters of the availability zones to use, two to four.")
+    aws_zones: str = _aws(
+        "a,b,c", "Letters of the availability zones to use, two to four; add new ones at the end."
+    )
     aws_vpc_cidr: str = _aws("10.60.0.0/16", "CIDR of the new VPC.")
     aws_vpc_id: str = _aws("", "Id of an existing VPC; empty: a new one is created.")
     aws_private_subnets: str = _aws(

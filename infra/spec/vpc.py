@@ -27,12 +27,12 @@ def longest_prefix(zones: int) -> int:
 
 
 def divide(cidr: str, zones: int) -> Subnets:
-    """Take private subnets from the lower half and isolated ones from the upper half, so that a zone can be added."""
+    """Take private subnets from the lower half and isolated ones from the upper one, so that zones can be appended."""
     parts = [str(part) for part in ipaddress.IPv4Network(cidr).subnets(prefixlen_diff=_bits(zones))]
     half = len(parts) // 2
     return Subnets(tuple(parts[:zones]), tuple(parts[half : half + zones]))
 
 
 def _bits(zones: int) -> int:
-    # The division is the same for up to four zones, so adding a zone moves no subnet.
+    # The division is the same for up to four zones, so appending a zone moves no subnet.
     return 1 + max((zones - 1).bit_length(), 2)

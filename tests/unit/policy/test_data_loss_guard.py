@@ -59,6 +59,7 @@ def test_deleting_a_resource_with_data_is_refused() -> None:
         ("backups", "delete"),
         ("access", "delete"),
         ("versions", "protection"),
+        ("isolated-c", "subnet"),
         ("token-key-k1", "key-deletion"),
         ("backup-cipher", "key-deletion"),
     ]
@@ -72,6 +73,7 @@ def test_replacing_a_resource_with_data_is_refused() -> None:
     cases: list[tuple[Declared, str]] = [
         (next(each for each in OLD if each.name == "postgres"), "replace"),
         (next(each for each in OLD if each.name == "data-key"), "key-deletion"),
+        (next(each for each in OLD if each.name == "isolated-b"), "subnet"),
         (VOLUME, "replace"),
         (CIPHER, "key-deletion"),
     ]
