@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 
 from infra.settings.checks import require_one_of, require_range
-from infra.settings.declaration import TARGETS, full, setting
+from infra.settings.declaration import AWS, TARGETS, full, setting
+from infra.spec import postgres, rds
 from infra.spec.errors import SettingError
-from infra.spec.postgres import REFUSED_PARAMETERS, SUPERUSER_RESERVE
 from infra.spec.redis import EVICTION_POLICIES, PERSISTENCE
 
 # What the names of the resources of tokenKeys begin with.
@@ -38,7 +38,8 @@ class SharedSettings:
     )
     app_connection_limit: int = setting(
         40,
-        "CONNECTION LIMIT of each login of role app. All roles together: at most postgresMaxConnections - 3.",
+        "CONNECTION LIMIT of each login of role app. All roles together: at most postgresMaxConnections"
+        f" - {postgres.SUPERUSER_RESERVE}, or - {rds.SUPERUSER_RESERVE} on AWS.",
     )
     readonly_connection_limit: int = setting(10, "CONNECTION LIMIT of each login of role readonly.")
     monitor_connection_limit: int = setting(5, "CONNECTION LIMIT of each login of role monitor.")
@@ -75,6 +76,11 @@ class SharedSettings:
         }
 
     @property
+    def superuser_reserve(self) -> int:
+        """Return the number of connections that the target's Postgres reserves for superusers."""
+        return rds.SUPERUSER_RESERVE if self.target == AWS else postgres.SUPERUSER_RESERVE
+
+    @property
     def token_key_ids(self) -> list[str]:
         """Return the ids of tokenKeys. The first one encrypts."""
         return [key_id.strip() for key_id in self.token_keys.split(",")]
@@ -109,20 +115,21 @@ def _check_connections(settings: SharedSettings) -> None:
             f"lower it, or raise {full('appConnectionLimit')}",
         )
     total = sum(settings.connection_limits.values())
-    available = settings.postgres_max_connections - SUPERUSER_RESERVE
+    reserve = settings.superuser_reserve
+    available = settings.postgres_max_connections - reserve
     if total > available:
         raise SettingError(
             full("postgresMaxConnections"),
             f"the roles' connection limits add up to {total}, but only {available} of"
-            f" {settings.postgres_max_connections} connections are available to them ({SUPERUSER_RESERVE} are"
+            f" {settings.postgres_max_connections} connections are available to them ({reserve} are"
             " reserved for the superuser)",
-            f"raise it to {total + SUPERUSER_RESERVE}, or lower a limit",
+            f"raise it to {total + reserve}, or lower a limit",
         )
 
 
 def _check_parameters(settings: SharedSettings) -> None:
     for name, value in settings.postgres_parameters.items():
-        if name in REFUSED_PARAMETERS:
+        if name in postgres.REFUSED_PARAMETERS:
             raise SettingError(
                 full("postgresParameters"),
                 f"{name} is set by groundwork (docs/security.md)",

@@ -15,6 +15,8 @@ PORT = 15432
 ADMIN = "groundwork_admin"
 # A login that is a member of this role can log in only with an IAM token.
 IAM_ROLE = "rds_iam"
+# RDS reserves two more connections for its own superusers (rds.rds_superuser_reserved_connections).
+SUPERUSER_RESERVE = postgres.SUPERUSER_RESERVE + 2
 LEAST_STORAGE, MOST_STORAGE = "20GB", "65536GB"
 # From this storage size, gp3 can have more IOPS than its baseline.
 IOPS_STORAGE = "400GB"

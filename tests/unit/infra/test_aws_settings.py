@@ -130,6 +130,12 @@ BAD = {
         "113 connections need more memory than db.t4g.micro has (maximum: 112)",
         "lower it to 112",
     ),
+    "connections that RDS reserves": Bad(
+        {"postgresMaxConnections": 64},
+        "postgresMaxConnections",
+        "add up to 60, but only 59 of 64 connections are available to them (5 are reserved",
+        "raise it to 65",
+    ),
     "pools larger than the limit": Bad(
         {"awsAccessCount": 5, "accessPoolSize": 8},
         "accessPoolSize",
@@ -343,6 +349,7 @@ def test_a_value_at_a_limit_is_accepted() -> None:
         ("smallest VPC of three zones", {"awsVpcCidr": "10.60.0.0/24"}),
         ("largest VPC", {"awsVpcCidr": "172.16.0.0/16"}),
         ("every connection", {"awsPostgresClass": "db.t4g.micro", "postgresMaxConnections": 112}),
+        ("fewest connections", {"postgresMaxConnections": 65}),
         ("pools that fill the limit", {"awsAccessCount": 4, "accessPoolSize": 9}),
         ("existing VPC", EXISTING),
         ("existing VPC with its own way out", EXISTING | {"awsRouteTables": "", "awsVpcEndpoints": "false"}),
