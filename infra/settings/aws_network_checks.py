@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
+
 from infra.settings.aws import AwsSettings, items
-from infra.settings.checks import require_match, require_network
+from infra.settings.checks import PRIVATE_NETWORKS, require_match, require_network
 from infra.settings.declaration import full
 from infra.spec import vpc
 from infra.spec.errors import SettingError
 
+# A VPC may also have the addresses of carrier-grade NAT (RFC 6598).
+_NETWORKS = (*PRIVATE_NETWORKS, IPv4Network("100.64.0.0/10"))
 # The settings for an existing VPC: (key, pattern of an item, minimum number of items, example of an item).
 _OF_EXISTING_VPC = (
     ("awsPrivateSubnets", r"subnet-[0-9a-f]{8,17}", 2, "subnet-0123456789abcdef0"),
@@ -58,10 +62,10 @@ def _check_new_vpc(settings: AwsSettings) -> None:
     cidr = require_network("awsVpcCidr", settings.aws_vpc_cidr, "10.60.0.0/16")
     zones = len(items(settings.aws_zones))
     longest = vpc.longest_prefix(zones)
-    if not cidr.is_private or cidr.prefixlen < vpc.SHORTEST_PREFIX:
+    if not any(map(cidr.subnet_of, _NETWORKS)) or cidr.prefixlen < vpc.SHORTEST_PREFIX:
         raise SettingError(
             full("awsVpcCidr"),
-            f"{cidr} is public or larger than AWS allows",
+            f"{cidr} is public, reserved or larger than AWS allows",
             f"use a private network of /{vpc.SHORTEST_PREFIX} to /{longest}, like 10.60.0.0/16",
         )
     if cidr.prefixlen > longest:

@@ -10,6 +10,11 @@ from infra.settings.declaration import full
 from infra.spec.errors import SettingError
 from infra.spec.quantity import parse_bytes
 
+# The private addresses of RFC 1918, and those for benchmarks. `is_private` would also accept 127.0.0.0/8.
+PRIVATE_NETWORKS = tuple(
+    map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "198.18.0.0/15"))
+)
+
 
 def require_one_of(key: str, value: str, accepted: tuple[str, ...]) -> None:
     if value not in accepted:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv4Network, ip_network
+from ipaddress import ip_network
 
-from infra.settings.checks import require_bytes, require_network, require_range
+from infra.settings.checks import PRIVATE_NETWORKS, require_bytes, require_network, require_range
 from infra.settings.declaration import DOCKER, full, setting
 from infra.settings.shared import SharedSettings
 from infra.spec.errors import SettingError
@@ -16,8 +16,6 @@ from infra.spec.quantity import format_mb
 from infra.spec.redis import MAXMEMORY_SHARE
 from infra.spec.redis_replication import LONGEST_PREFIX, REPLICAS
 
-# The private addresses of RFC 1918, and those for benchmarks. `is_private` would also accept 127.0.0.0/8.
-_PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "198.18.0.0/15")))
 # host:port, the form of Prometheus's targets
 _TARGET = r"[A-Za-z0-9][A-Za-z0-9.-]*:[0-9]{1,5}"
 _docker = partial(setting, only=DOCKER)
@@ -99,7 +97,7 @@ def _check_subnet(settings: DockerTargetSettings) -> None:
     if not settings.network_subnet:
         return
     subnet = require_network("networkSubnet", settings.network_subnet, "10.201.7.0/24")
-    if not any(subnet.subnet_of(each) for each in _PRIVATE):
+    if not any(subnet.subnet_of(each) for each in PRIVATE_NETWORKS):
         raise SettingError(
             full("networkSubnet"),
             f"{subnet} is not a private subnet",

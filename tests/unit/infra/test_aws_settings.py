@@ -111,6 +111,9 @@ BAD = {
         {"awsVpcCidr": "10.0.0.0/8"}, "awsVpcCidr", "larger than AWS allows", "/16 to /24"
     ),
     "public CIDR": Bad({"awsVpcCidr": "8.8.0.0/16"}, "awsVpcCidr", "is public", "like 10.60.0.0/16"),
+    "loopback CIDR": Bad({"awsVpcCidr": "127.0.0.0/16"}, "awsVpcCidr", "reserved", "like 10.60.0.0/16"),
+    "link-local CIDR": Bad({"awsVpcCidr": "169.254.0.0/16"}, "awsVpcCidr", "reserved", "like 10.60.0.0/16"),
+    "reserved CIDR": Bad({"awsVpcCidr": "240.0.0.0/16"}, "awsVpcCidr", "reserved", "like 10.60.0.0/16"),
     "CIDR with host bits": Bad({"awsVpcCidr": "10.60.0.1/16"}, "awsVpcCidr", "has host bits", "10.60.0.0/16"),
     "an engine without a version": Bad(
         {"awsRedisEngine": "valkey"}, "awsRedisEngine", "'valkey'", "did you mean valkey-"
@@ -349,6 +352,8 @@ def test_a_value_at_a_limit_is_accepted() -> None:
         ("smallest VPC of three zones", {"awsVpcCidr": "10.60.0.0/24"}),
         ("largest VPC", {"awsVpcCidr": "172.16.0.0/16"}),
         ("every connection", {"awsPostgresClass": "db.t4g.micro", "postgresMaxConnections": 112}),
+        ("VPC of carrier-grade NAT", {"awsVpcCidr": "100.64.0.0/16"}),
+        ("VPC for benchmarks", {"awsVpcCidr": "198.19.0.0/16"}),
         ("fewest connections", {"postgresMaxConnections": 65}),
         ("pools that fill the limit", {"awsAccessCount": 4, "accessPoolSize": 9}),
         ("existing VPC", EXISTING),
