@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network
 
 from infra.settings.aws import AwsSettings, items
@@ -25,6 +26,12 @@ def check(settings: AwsSettings) -> None:
     if not settings.aws_region:
         raise SettingError(full("awsRegion"), "it is not set", "set it to a region, like eu-central-1")
     require_match("awsRegion", settings.aws_region, r"[a-z]{2}(-[a-z]+)+-[0-9]", "region", "eu-central-1")
+    if re.match(r"cn-|[a-z]{2}-iso", settings.aws_region):
+        raise SettingError(
+            full("awsRegion"),
+            f"AWS's services have other names in {settings.aws_region}, which groundwork does not support",
+            "use a region outside of China and of AWS's isolated partitions, like eu-central-1",
+        )
     _check_zones(settings)
     if settings.aws_vpc_id:
         _check_existing_vpc(settings)

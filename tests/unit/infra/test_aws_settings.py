@@ -170,6 +170,12 @@ BAD = {
     "zone for a region": Bad(
         {"awsRegion": "eu-central-1a"}, "awsRegion", "not a valid region", "like eu-central-1"
     ),
+    "region in China": Bad(
+        {"awsRegion": "cn-north-1"}, "awsRegion", "have other names in cn-north-1", "outside of China"
+    ),
+    "isolated region": Bad(
+        {"awsRegion": "us-isob-east-1"}, "awsRegion", "have other names in us-isob-east-1", "outside of China"
+    ),
     "one zone": Bad({"awsZones": "a"}, "awsZones", "too few", "two to four"),
     "a zone twice": Bad({"awsZones": "a,a"}, "awsZones", "not a list of zone letters", "like a,b,c"),
     "subnets without a VPC": Bad(
