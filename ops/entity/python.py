@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 from ops.entity.field import Field
@@ -88,7 +89,7 @@ def repository(entity: Specification) -> str:
     patch = _patch(entity)
     body += patch
     standard = [
-        *imports("\n".join([*patch, "get_args" * any(field.values for field in entity.fields)])),
+        *imports("\n".join([*checks, "class _:", *patch])),
         *(["from operator import attrgetter"] if entity.references else []),
     ]
     imported = [
@@ -283,10 +284,11 @@ def _pieces(text: str) -> list[str]:
     return pieces
 
 
-def imports(text: str) -> list[str]:
-    """Return import statements for the standard types that a text uses."""
+def imports(code: str) -> list[str]:
+    """Return import statements for the standard types that the code uses."""
+    names = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
     used: dict[str, list[str]] = {}
     for name, module in _MODULE_OF.items():
-        if re.search(rf"\b{name}\b(?!:)", re.sub(r'"[^"\n]*"', '""', text)):
+        if name in names:
             used.setdefault(module, []).append(name)
     return [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(used.items())]

@@ -13,7 +13,7 @@ import pytest
 from db.migrator import lint_migrations, read_source
 from db.named_query import parse_queries
 from ops.cli import main
-from ops.entity import generate
+from ops.entity import generate, python
 from ops.entity.specification import specify
 from ops.errors import Exit, OpsError
 from tests.promises import promise
@@ -244,6 +244,12 @@ def test_an_entity_may_have_the_name_of_a_check(checkout: Path) -> None:
     files = generate.generated(checkout, specify(checkout, "text", None, ("text:text?", "day:date"), None))
     module = files[checkout / "db/_async/texts.py"]
     assert 'optional(text, "text", record.text)' in module
+
+
+def test_a_word_of_the_entitys_name_is_not_imported(checkout: Path) -> None:
+    entity = specify(checkout, "due_date", None, ("name:text",), "name")
+    assert python.imports(python.models(entity)) == ["from datetime import datetime"]
+    assert "from datetime import" not in python.repository(entity) + python.case(entity)
 
 
 def test_the_models_have_the_types_of_the_fields(checkout: Path) -> None:
