@@ -126,7 +126,12 @@ def _reported(files: list[dict[str, object]], *, dry_run: bool) -> Iterator[None
 
 
 def _rejects_of(name: str) -> Path:
-    return Path("stdin.rejects.jsonl") if name == "-" else Path(f"{name}.rejects.jsonl")
+    from ops.gharchive.lines import is_stream
+
+    if name == "-":
+        return Path("stdin.rejects.jsonl")
+    # No file can be created beside a pipe in /dev/fd.
+    return Path(f"{Path(name).name if is_stream(name) else name}.rejects.jsonl")
 
 
 def _load(

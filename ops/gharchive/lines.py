@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import os
 import sys
 import zlib
 from collections.abc import Iterator
@@ -74,22 +75,15 @@ def open_lines(name: str) -> Iterator[LineSource]:
 
     Raise OpsError if the file cannot be opened (2), or if its first bytes show that it contains no lines of JSON (1).
     """
-    shown = name
-    if name == "-":
-        shown = "standard input"
-        raw: IO[bytes] = sys.stdin.buffer
-        head = raw.peek(2)[:2]  # type: ignore[attr-defined]
-        size = None
-    else:
-        path = Path(name)
-        try:
-            raw = path.open("rb")
-            head = raw.read(2)
-            raw.seek(0)
-            size = path.stat().st_size
-        except OSError as error:
-            raise OpsError(f"cannot read {name}: {error.strerror}", Exit.USAGE) from error
+    shown = "standard input" if name == "-" else name
     try:
+        raw: IO[bytes] = sys.stdin.buffer if name == "-" else Path(name).open("rb")  # noqa: SIM115
+        # Not read, because a pipe cannot be rewound.
+        head = raw.peek(2)[:2]  # type: ignore[attr-defined]
+    except OSError as error:
+        raise OpsError(f"cannot read {shown}: {error.strerror}", Exit.USAGE) from error
+    try:
+        size = None if name == "-" else os.fstat(raw.fileno()).st_size
         stream: IO[bytes] = gzip.open(raw) if head == _GZIP else raw  # type: ignore[assignment]  # noqa: SIM115
         if reason := unreadable(_peek(stream)):
             raise OpsError(f"{shown} {reason}")
@@ -99,9 +93,15 @@ def open_lines(name: str) -> Iterator[LineSource]:
             raw.close()
 
 
+def is_stream(name: str) -> bool:
+    """Return whether a file can be read only once: standard input, or a pipe such as that of `<(zcat *.gz)`."""
+    path = Path(name)
+    return name == "-" or path.is_fifo() or path.is_char_device()
+
+
 def check_file(name: str) -> None:
-    """Raise the errors of `open_lines`, except for standard input, which can be read only once."""
-    if name != "-":
+    """Raise the errors of `open_lines`, except for what can be read only once."""
+    if not is_stream(name):
         with open_lines(name):
             pass
 

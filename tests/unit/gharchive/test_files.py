@@ -102,6 +102,24 @@ def test_one_event_among_bad_lines_is_enough(tmp_path: Path, capfd: pytest.Captu
 
 
 @pytest.mark.parametrize("is_packed", [False, True])
+def test_a_pipe_is_loaded(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_packed: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = LINES + b"<html>\n" + LINES
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, gzip.compress(content) if is_packed else content)
+        os.close(writer)
+        code, out, _ = load(capfd, f"/dev/fd/{reader}")
+    finally:
+        os.close(reader)
+    assert code == Exit.FINE
+    assert "7 lines, 6 would be loaded or exist already, 1 rejected" in out
+    assert (tmp_path / f"{reader}.rejects.jsonl").read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
 def test_a_byte_order_mark_costs_no_event(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], is_packed: bool
 ) -> None:
