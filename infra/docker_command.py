@@ -17,8 +17,11 @@ DOCKER_OVERRIDES = {
 
 
 def docker_config() -> Path:
-    """Return the folder of the docker command's configuration."""
-    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    """Return the folder of the docker command's configuration. Without a home directory, it contains nothing."""
+    try:
+        return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    except RuntimeError:
+        return Path(os.devnull)
 
 
 def read_object(path: Path) -> dict[str, object]:

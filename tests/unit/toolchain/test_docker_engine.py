@@ -85,6 +85,15 @@ def dockerd(path: Path, program: Program, body: str = "") -> None:
     program(path / "dockerd", body or f": > {path}/up; PATH=/usr/bin:/bin exec sleep 5")
 
 
+def test_without_a_home_directory_the_default_engine_is_selected(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "DOCKER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_123_456)
+    assert docker_engine.selected() is None
+    monkeypatch.setenv("DOCKER_CONTEXT", "far")
+    assert docker_engine.selected_endpoint() is None
+
+
 def test_a_running_engine_is_not_touched(
     checkout: Checkout, progress: Progress, path: Path, program: Program
 ) -> None:
