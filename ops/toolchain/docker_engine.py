@@ -41,8 +41,8 @@ PID_FILES = {
     "containerd": Path("/var/run/docker/containerd/containerd.pid"),
 }
 CERTIFICATE_FILES = ("ca.pem", "cert.pem", "key.pem")
-# The docker command ignores a context's TLS settings for these addresses.
-_WITHOUT_TLS = ("unix:", "npipe:", "fd:", "ssh:")
+# The docker command ignores TLS settings, of a context or of variables, for these addresses.
+WITHOUT_TLS = ("unix:", "npipe:", "fd:", "ssh:")
 _OVER_THE_NETWORK = ("tcp:", "http:", "https:", "ssh:")
 # A dockerd that we start outlives this process. Keep its Popen, because Python warns if it collects a running one.
 _outliving: list[subprocess.Popen[bytes]] = []
@@ -127,7 +127,7 @@ def selected_endpoint() -> Endpoint | None:
 
 
 def _certificates(selection: Selection, host: str, endpoint: dict[str, object], folder: Path) -> Path | None:
-    if host.startswith(_WITHOUT_TLS):
+    if host.startswith(WITHOUT_TLS):
         return None
     advice = (
         f"create the context again with `docker context create NAME --docker host={host},ca=FILE,cert=FILE,key=FILE`,"

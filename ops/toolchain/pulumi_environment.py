@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from infra.spec.checkout import Checkout
+from infra.spec.variables import variable
 from ops.toolchain import docker_engine, inventory, versions
 from ops.toolchain.state_backend import StateBackend
 
@@ -23,8 +24,15 @@ _STATE_FORMAT = (
 )
 # A passphrase in the environment would override the checkout's own file, and a stack selected in a shell is not the
 # one that a command was given. Unlike the docker command, Pulumi's provider prefers a context to DOCKER_HOST and does
-# not know the context `default`, so that it only gets the engine's address.
-DROPPED = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK", "DOCKER_CONTEXT", *_STATE_FORMAT)
+# not know the context `default`, so that it only gets the engine's address. The docker command does not know the
+# variables with certificates in them. With another PYTHONHOME, this checkout's Python does not start.
+DROPPED = (
+    *("PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK", "DOCKER_CONTEXT", *_STATE_FORMAT),
+    *("DOCKER_CA_MATERIAL", "DOCKER_CERT_MATERIAL", "DOCKER_KEY_MATERIAL"),
+    "PYTHONHOME",
+)
+# The rest of such a name is an option of Pulumi's commands, which would change what they do.
+_OPTION = "PULUMI_OPTION_"
 _TLS = ("DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 _DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 
@@ -57,21 +65,32 @@ def variables(checkout: Checkout) -> dict[str, str]:
 
 def dropped() -> tuple[str, ...]:
     """Return the variables that `environment` removes from this process's. `variables` may set them again."""
-    # The docker command does not use them for a context. DOCKER_HOST, which replaces the context, would.
-    return DROPPED if docker_engine.selected_endpoint() is None else (*DROPPED, *_TLS)
+    options = (name for name in os.environ if name.startswith(_OPTION))
+    return (*DROPPED, *options, *(() if _uses_tls() else _TLS))
 
 
 def environment(checkout: Checkout) -> dict[str, str]:
     """Return a complete environment for Pulumi, or for a program that runs Pulumi."""
     removed = dropped()
     whole = {name: value for name, value in os.environ.items() if name not in removed}
-    return whole | variables(checkout)
+    # The modules of the user's folders could replace groundwork's. Not in `variables`: in the shell of a user, other
+    # checkouts would import this one's modules.
+    return whole | variables(checkout) | {"PYTHONPATH": str(checkout.root)}
 
 
 def _path_with(*first: Path) -> str:
     wanted = [str(folder) for folder in first]
     rest = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder not in wanted]
     return os.pathsep.join([*wanted, *rest])
+
+
+def _uses_tls() -> bool:
+    """Return whether the docker command applies the variables of TLS. Pulumi's provider always would."""
+    is_on = any(os.environ.get(name) for name in ("DOCKER_TLS", "DOCKER_TLS_VERIFY"))
+    host = variable("DOCKER_HOST") or ""
+    return (
+        is_on and docker_engine.selected_endpoint() is None and not host.startswith(docker_engine.WITHOUT_TLS)
+    )
 
 
 def _engine() -> dict[str, str]:

@@ -17,15 +17,17 @@ from ops.errors import Exit, OpsError
 from ops.toolchain import docker_engine, inventory, provision, pulumi_environment
 from ops.toolchain.docker_engine import CERTIFICATE_FILES, NoEngineError
 from ops.toolchain.inventory import Choice, ToolSource
+from tests.cases import in_case
 from tests.promises import promise
 
 Program = Callable[[Path, str], Path]
+_TLS = ("DOCKER_TLS", "DOCKER_TLS_VERIFY")
 
 
 @pytest.fixture
 def pulumi(checkout: Checkout, program: Program, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A remembered CLI, and a home folder without a Docker context."""
-    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"):
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_CERT_PATH", *_TLS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     command = program(checkout.cache_dir / "bin" / "pulumi", "")
@@ -64,6 +66,7 @@ def test_applying_it_twice_changes_nothing(checkout: Checkout, monkeypatch: pyte
         *("PULUMI_DIY_BACKEND_GZIP", "PULUMI_DIY_BACKEND_ZSTD", "PULUMI_DIY_BACKEND_LEGACY_LAYOUT"),
         *("PULUMI_SELF_MANAGED_STATE_GZIP", "PULUMI_SELF_MANAGED_STATE_ZSTD"),
         "PULUMI_SELF_MANAGED_STATE_LEGACY_LAYOUT",
+        *("PULUMI_OPTION_TARGET", "PULUMI_OPTION_REFRESH", "PYTHONHOME"),
     ],
 )
 def test_variables_that_would_override_the_checkouts_settings_are_dropped(
@@ -73,7 +76,18 @@ def test_variables_that_would_override_the_checkouts_settings_are_dropped(
     monkeypatch.setenv("HTTPS_PROXY", "kept")
     env = pulumi_environment.environment(checkout)
     assert name not in env
+    assert name in pulumi_environment.dropped()
     assert env["HTTPS_PROXY"] == "kept"
+
+
+@pytest.mark.usefixtures("pulumi")
+def test_pulumi_imports_the_checkouts_own_modules(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/of/another/project")
+    assert pulumi_environment.environment(checkout)["PYTHONPATH"] == str(checkout.root)
+    # `shellenv` leaves it as it is: another checkout in the same shell would import this one's modules.
+    assert "PYTHONPATH" not in {*pulumi_environment.dropped(), *pulumi_environment.variables(checkout)}
 
 
 @pytest.mark.usefixtures("pulumi")
@@ -197,3 +211,28 @@ def test_pulumis_provider_uses_the_engine_of_the_docker_command(
         monkeypatch.setenv(name, value)
     env = pulumi_environment.environment(checkout)
     assert (env["DOCKER_HOST"], env.get("DOCKER_CONTEXT")) == (engine, None)
+
+
+@pytest.mark.usefixtures("pulumi")
+def test_pulumis_provider_uses_tls_where_the_docker_command_does(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The provider's own logic: it uses TLS whenever it gets certificates."""
+    near, far = "unix:///var/run/docker.sock", "tcp://127.0.0.1:2376"
+    cases: list[tuple[str, dict[str, str], bool]] = [
+        (far, {}, False),
+        (far, {"DOCKER_TLS": "", "DOCKER_TLS_VERIFY": ""}, False),
+        (far, {"DOCKER_TLS": "1"}, True),
+        (far, {"DOCKER_TLS_VERIFY": "1"}, True),
+        (near, {"DOCKER_TLS_VERIFY": "1"}, False),
+    ]
+    monkeypatch.setenv("DOCKER_CERT_PATH", "/certificates")
+    for name in ("DOCKER_CA_MATERIAL", "DOCKER_CERT_MATERIAL", "DOCKER_KEY_MATERIAL"):
+        monkeypatch.setenv(name, "of Terraform")
+    for host, variables, uses_tls in cases:
+        with in_case(host, variables), monkeypatch.context() as patch:
+            for name, value in {"DOCKER_HOST": host, **variables}.items():
+                patch.setenv(name, value)
+            env = pulumi_environment.environment(checkout)
+            assert ("DOCKER_CERT_PATH" in env) == uses_tls
+            assert not [name for name in env if name.endswith("_MATERIAL")]
