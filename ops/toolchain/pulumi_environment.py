@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
 from infra.spec.checkout import Checkout
@@ -59,6 +60,9 @@ def variables(checkout: Checkout) -> dict[str, str]:
         "GOGC": os.environ.get("GOGC", "400"),
         # Both the language host and Pulumi's dynamic providers run this checkout's Python.
         "PULUMI_PYTHON_CMD": str(python / "python"),
+        # Pulumi needs both of a user that the system does not know, as in a container started with a numeric id.
+        "USER": os.environ.get("USER") or _user(),
+        "HOME": os.environ.get("HOME") or str(versions.pulumi_home(checkout)),
     }
     return ours | _engine()
 
@@ -82,6 +86,13 @@ def _path_with(*first: Path) -> str:
     wanted = [str(folder) for folder in first]
     rest = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder not in wanted]
     return os.pathsep.join([*wanted, *rest])
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _uses_tls() -> bool:

@@ -91,6 +91,21 @@ def test_pulumi_imports_the_checkouts_own_modules(
 
 
 @pytest.mark.usefixtures("pulumi")
+def test_a_user_that_the_system_does_not_know_has_a_name_and_a_home(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("USER", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_123_456)
+    env = pulumi_environment.variables(checkout)
+    assert (env["USER"], env["HOME"]) == ("4123456", env["PULUMI_HOME"])
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    assert pulumi_environment.variables(checkout)["USER"] == "root"
+    monkeypatch.setenv("USER", "ann")
+    assert pulumi_environment.variables(checkout)["USER"] == "ann"
+
+
+@pytest.mark.usefixtures("pulumi")
 def test_backend_and_passphrase_belong_to_the_checkout(checkout: Checkout) -> None:
     env = pulumi_environment.variables(checkout)
     assert env["PULUMI_BACKEND_URL"] == f"file://{checkout.backend_dir}?metadata=skip"
