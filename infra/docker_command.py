@@ -13,6 +13,8 @@ DOCKER_OVERRIDES = {
     "DOCKER_DEFAULT_PLATFORM": "",
     # It would accept signed images only. groundwork's are local, and the published base image is pinned by its digest.
     "DOCKER_CONTENT_TRUST": "0",
+    # The user's 1 fails without the plugin buildx. With it, the docker command uses BuildKit anyway.
+    "DOCKER_BUILDKIT": "",
 }
 
 

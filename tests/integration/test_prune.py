@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from infra.docker.engine import docker, inspect
+from infra.docker_command import DOCKER_OVERRIDES
 from infra.images.build import build
 from infra.images.context import STAGE_LABEL
 from infra.spec.checkout import Checkout
@@ -70,7 +71,7 @@ def test_what_the_builder_leaves_of_a_stage_is_deleted(
 ) -> None:
     """Images without groundwork's labels are never listed, and an image of a container is kept."""
     monkeypatch.setattr(prune, "GRACE_SECONDS", 0)
-    monkeypatch.setenv("DOCKER_BUILDKIT", "0")
+    monkeypatch.setitem(DOCKER_OVERRIDES, "DOCKER_BUILDKIT", "0")
     checkout = Checkout(tmp_path, "1a2b3c", tmp_path / "state" / "main", tmp_path / "cache")
     folder, tag = tmp_path / "context", f"groundwork-test/prune-{uuid.uuid4().hex[:8]}"
     folder.mkdir()

@@ -70,6 +70,14 @@ def test_an_engine_that_remaps_users_is_named_as_the_reason(says: Path) -> None:
         docker("build", "--network=host", ".")
 
 
+def test_variables_of_the_users_builds_have_no_effect(says: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """BuildKit fails without the plugin buildx. The docker command treats an empty variable as unset."""
+    for name in ("DOCKER_BUILDKIT", "DOCKER_DEFAULT_PLATFORM"):
+        monkeypatch.setenv(name, "of the user's")
+    (says / "docker").write_text('#!/bin/sh\necho "$DOCKER_BUILDKIT,$DOCKER_DEFAULT_PLATFORM"\n')
+    assert docker("build", ".") == ",\n"
+
+
 def test_a_missing_docker_command_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineUnreachable, match="docker is not on PATH"):
