@@ -52,23 +52,25 @@ def build(folder: Path, tag: str, *, refresh: str = "", labels: Mapping[str, str
             PACKAGES_DATE_LABEL: date,
             **(labels or {}),
         }
-        return _build(*label_options(all_labels), "--tag", tag, "-", stdin=f"FROM {draft}\n".encode())
+        _build(*label_options(all_labels), "--tag", tag, "-", stdin=f"FROM {draft}\n".encode())
+        # With containerd's image store, the build may print an id that the engine does not know.
+        return str(inspect("image", tag)[0]["Id"])
     finally:
         # A failed removal must not hide the first error.
         with suppress(DockerError):
             docker("image", "rm", "--no-prune", draft)
 
 
-def _build(*arguments: str, stdin: bytes | None = None, environment: Mapping[str, str] | None = None) -> str:
+def _build(*arguments: str, stdin: bytes | None = None, environment: Mapping[str, str] | None = None) -> None:
     added = dict(environment or {})
     try:
-        return docker(
+        docker(
             # Without --force-rm, the classic builder leaves the container of the command that failed.
             *("build", "--quiet", "--force-rm", *arguments),
             stdin=stdin,
             timeout_seconds=BUILD_SECONDS,
             environment=added | _ENGINES_OWN_BUILDER,
-        ).strip()
+        )
     except DockerError as error:
         # A failed build prints the complete output of its programs. The first line and the last ten are kept.
         lines = proxies.without_logins(str(error), added.values()).splitlines()

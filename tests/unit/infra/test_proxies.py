@@ -49,6 +49,7 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> Arguments:
         return "2026-12-01T00:00:00Z\napt=2.6\n"
 
     monkeypatch.setattr(build, "docker", docker)
+    monkeypatch.setattr(build, "inspect", lambda kind, tag: [{"Id": f"id of {kind} {tag}"}])
     return called
 
 
@@ -66,6 +67,12 @@ def test_only_the_build_that_runs_apt_gets_the_proxies(
     assert "proxy" not in " ".join(labelling)
     # A list of processes shows the arguments.
     assert not any("secret" in argument for command, _ in builds for argument in command)
+
+
+@pytest.mark.usefixtures("builds")
+def test_an_image_has_the_id_that_the_engine_knows(tmp_path: Path) -> None:
+    """With containerd's image store, `docker build --quiet` may print another one."""
+    assert build.build(tmp_path, "groundwork/x:1") == "id of image groundwork/x:1"
 
 
 @pytest.mark.parametrize(
