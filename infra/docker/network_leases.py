@@ -157,18 +157,19 @@ def _subnet(checkout: Checkout, stack: str, wanted: str, kept: str | None) -> st
     """
     own = checkout.name(stack, "data")
     taken: dict[str, list[IPv4Network]] = {}
-    for network in inspect("network", *docker("network", "ls", "--format", "{{.Name}}").split()):
+    # By id, because a name may have a space, and engines older than 25 allow two networks of one name.
+    for network in inspect("network", *docker("network", "ls", "--no-trunc", "--quiet").split()):
         if network.get("Scope", "local") != "local":
             # An overlay network of a swarm has its own address space.
             continue
         subnets = (config["Subnet"] for config in network["IPAM"]["Config"] or ())
         # A network without addresses of its own has 0.0.0.0/0.
-        taken[network["Name"]] = [
+        taken.setdefault(network["Name"], []).extend(
             # Engines older than 25 report the address that the network was created with, e.g. 172.30.0.5/24.
             IPv4Network(s, strict=False)
             for s in subnets
             if ":" not in s and not s.endswith("/0")
-        ]
+        )
     mine = taken.pop(own, None)
     if wanted:
         if IPv4Network(wanted) not in (mine or ()):

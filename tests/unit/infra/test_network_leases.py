@@ -18,6 +18,7 @@ from infra.docker.network_leases import NetworkLeases, take_leases
 from infra.settings import StackSettings
 from infra.spec.checkout import Checkout
 from infra.spec.errors import SettingError
+from tests.cases import in_case
 from tests.promises import promise
 
 AUTO = StackSettings()
@@ -28,15 +29,22 @@ class Engine:
 
     def __init__(self) -> None:
         self.subnets: dict[str, str] = {"bridge": "172.17.0.0/16"}
+        # More networks, with names that others may have too.
+        self.more: list[tuple[str, str]] = []
         self.published: dict[str, int] = {}
 
+    @property
+    def networks(self) -> dict[str, tuple[str, str]]:
+        return {f"id{n}": network for n, network in enumerate([*self.subnets.items(), *self.more])}
+
     def docker(self, *arguments: str) -> str:
-        assert arguments[:2] == ("network", "ls"), arguments
-        return "\n".join(self.subnets)
+        assert arguments == ("network", "ls", "--no-trunc", "--quiet")
+        return "\n".join(self.networks)
 
     def inspect(self, kind: str, *names: str) -> list[dict[str, Any]]:
         if kind == "network":
-            return [{"Name": n, "IPAM": {"Config": [{"Subnet": self.subnets[n]}]}} for n in names]
+            found = [self.networks[name] for name in names]
+            return [{"Name": name, "IPAM": {"Config": [{"Subnet": subnet}]}} for name, subnet in found]
         return [
             {
                 "Name": f"/{name}",
@@ -221,6 +229,17 @@ def test_a_subnet_of_a_setting_that_another_network_has_is_refused(
     # The stack's own network is replaced.
     engine.subnets[checkout.name("dev", "data")] = engine.subnets.pop("somebody's")
     assert take_leases(checkout, "dev", StackSettings(network_subnet=subnet)).subnet == subnet
+
+
+def test_every_network_counts_also_with_the_name_of_another_or_a_space(
+    checkout: Checkout, engine: Engine
+) -> None:
+    """Engines before 25 allow two networks of one name, and the docker command then inspects neither by name."""
+    first, second, spaced = "10.201.7.0/24", "10.201.8.0/24", "10.201.9.0/24"
+    engine.more = [("somebody's", first), ("somebody's", second), ("some body's", spaced)]
+    for subnet in (first, second, spaced):
+        with in_case(subnet), pytest.raises(SettingError, match="overlaps"):
+            take_leases(checkout, "dev", StackSettings(network_subnet=subnet))
 
 
 def test_a_chosen_subnet_has_no_addresses_to_which_the_machine_has_a_route(
