@@ -9,6 +9,13 @@ from pathlib import Path
 from ops.errors import OpsError
 
 _SECONDS = 60
+# The variables that select another repository, index or file, as a hook of git gets them (`git rev-parse
+# --local-env-vars`). Variables with settings, such as safe.directory, still apply.
+_REPOSITORY = {
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_PREFIX"),
+    *("GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"),
+    *("GIT_CONFIG", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE", "GIT_REPLACE_REF_BASE", "GIT_NAMESPACE"),
+}
 
 
 class GitError(OpsError):
@@ -30,7 +37,8 @@ def git(folder: Path, *arguments: str) -> bytes:
             ["git", "--no-optional-locks", *arguments],
             cwd=folder,
             # Keep git from translating its messages, which are parsed below.
-            env=os.environ | {"LC_ALL": "C"},
+            env={name: value for name, value in os.environ.items() if name not in _REPOSITORY}
+            | {"LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
