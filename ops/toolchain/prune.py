@@ -98,11 +98,11 @@ def delete(checkout: Checkout, item: Item) -> str | None:
 def _images(checkout: Checkout) -> Iterator[Item]:
     rows = json.loads(docker("system", "df", "--verbose", "--format", "{{json .Images}}"))
     nameless = {image for label in (CONTEXT_LABEL, STAGE_LABEL) for image in _untagged(label)}
+    ours = (row for row in rows if row["Repository"].startswith(_OURS) or _short(row["ID"]) in nameless)
     users, unread = _users_of_images(checkout)
     by_repository = defaultdict(list)
-    for row in sorted(rows, key=_created, reverse=True):
-        if row["Repository"].startswith(_OURS) or _short(row["ID"]) in nameless:
-            by_repository[row["Repository"]].append(row)
+    for row in sorted(ours, key=_created, reverse=True):
+        by_repository[row["Repository"]].append(row)
     for repository, found in sorted(by_repository.items()):
         for position, row in enumerate(found):
             identity = _short(row["ID"])
@@ -256,12 +256,21 @@ def _size(folder: Path) -> int:
 
 
 def _created(row: dict[str, str]) -> float:
-    return datetime.strptime(row["CreatedAt"][:25], "%Y-%m-%d %H:%M:%S %z").timestamp()
+    """Return when an image was built. One without a date counts as built just now, so that it is kept."""
+    try:
+        return datetime.strptime(row["CreatedAt"][:25], "%Y-%m-%d %H:%M:%S %z").timestamp()
+    except ValueError:
+        # Go's zero time in the engine's time zone, for example "0000-12-31 19:03:58 -0456 LMT".
+        return time.time()
 
 
 def _parse_size(text: str) -> int:
+    """Return a size in bytes, or 0 if the engine does not know it ("N/A")."""
     number = text.rstrip("BkMGT")
-    return round(float(number) * _UNITS[text.removeprefix(number)])
+    try:
+        return round(float(number) * _UNITS[text.removeprefix(number)])
+    except (ValueError, KeyError):
+        return 0
 
 
 def _short(image: str) -> str:

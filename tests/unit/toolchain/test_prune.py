@@ -143,6 +143,27 @@ def test_groundworks_untagged_images_are_deleted_after_an_hour(checkout: Checkou
     }
 
 
+def test_an_image_without_a_date_or_size_is_kept(
+    checkout: Checkout, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker's own words for them; programs other than docker create such images."""
+    engine(
+        [("groundwork/redis", f"t{days}", f"r{days}", days, 0) for days in (3, 4, 5, 6)]
+        + [("someone/else", "t9", "e9", 9, 0)]
+    )
+    rows = json.loads(prune.docker("system"))
+    for row in (rows[3], rows[4]):
+        row.update(CreatedAt="0000-12-31 19:03:58 -0456 LMT", UniqueSize="N/A")
+    monkeypatch.setattr(prune, "docker", lambda *words: json.dumps(rows) if words[0] == "system" else "")
+    found = {item.name: item for item in prune.find_items(checkout, lambda line: None)}
+    assert found["groundwork/redis:t6"].kept_because is not None
+    assert found["groundwork/redis:t6"].bytes == 0
+    assert [name for name, item in found.items() if item.kept_because is None] == [
+        "groundwork/redis:t4",
+        "groundwork/redis:t5",
+    ]
+
+
 def test_a_context_is_kept_as_long_as_its_image(checkout: Checkout, engine: Engine, folder: Folder) -> None:
     engine([("groundwork/redis", "a" * 16, "r1", 9, 0)])
     folder("contexts", "a" * 64, days=9)
