@@ -22,6 +22,7 @@ _LOCKED = re.compile(
 )
 _REMOVALS = "The following packages will be REMOVED:"
 _REFUSED_REMOVAL = "E: Packages need to be removed but remove is disabled."
+_INTERRUPTED = "E: dpkg was interrupted"
 # Docker's own packages, which conflict with Debian's docker.io.
 _DOCKERS_OWN = ("containerd.io", "docker-ce")
 
@@ -50,7 +51,7 @@ class LockWait:
 
 
 def explain(lines: Sequence[str], packages: Sequence[str] = ()) -> str | None:
-    """Return what happened and what to do, or None if the reason is neither a lock nor a conflict of packages.
+    """Return what happened and what to do, or None for another reason than those that this module knows.
 
     `lines` is apt-get's output. Without `packages`, the command was an update.
     """
@@ -62,6 +63,11 @@ def explain(lines: Sequence[str], packages: Sequence[str] = ()) -> str | None:
     if lock := _lock(lines):
         file, holder = lock
         return f"{what}: {file} is held by {holder}; run the same command again when that process has ended"
+    if any(line.startswith(_INTERRUPTED) for line in lines):
+        return (
+            f"{what}, because dpkg was interrupted before; run `dpkg --configure -a` as root, and the same command"
+            " again"
+        )
     if _REFUSED_REMOVAL not in lines:
         return None
     removed = _removed(lines)

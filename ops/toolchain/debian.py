@@ -34,9 +34,9 @@ def install(packages: Sequence[str] | Callable[[], Sequence[str]], step: Progres
         if not _lists_are_fresh():
             _run(apt.UPDATE, "updating apt's package lists", step, timeout_seconds=300)
         names = packages() if callable(packages) else packages
-        # Never interrupted, because a package could stay half configured.
+        # Never interrupted, nor limited in time, because a package could stay half configured.
         doing = f"installing {' '.join(names)}"
-        _run([*apt.INSTALL, *names], doing, step, timeout_seconds=600, can_stop=False)
+        _run([*apt.INSTALL, *names], doing, step, can_stop=False)
     except CommandFailed as error:
         if explained := apt.explain(error.tail, names):
             raise OpsError(explained) from error
@@ -52,7 +52,12 @@ def install(packages: Sequence[str] | Callable[[], Sequence[str]], step: Progres
 
 
 def _run(
-    command: Sequence[str], doing: str, step: ProgressStep, *, timeout_seconds: float, can_stop: bool = True
+    command: Sequence[str],
+    doing: str,
+    step: ProgressStep,
+    *,
+    timeout_seconds: float | None = None,
+    can_stop: bool = True,
 ) -> None:
     """Run apt-get, and repeat it while another process holds a lock that it needs."""
     wait = apt.LockWait(lambda holder: step.now(f"waiting for {holder}, which uses apt"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ops.errors import OpsError
-from ops.toolchain import apt, debian
+from ops.toolchain import apt, debian, process
 from ops.toolchain.progress import ProgressStep
 
 Program = Callable[[Path, str], Path]
@@ -152,6 +152,32 @@ def test_a_package_that_conflicts_is_kept_and_named(
     assert "\n" not in str(refusal.value)
     assert "--no-remove" in asked(path)[-1]
     assert len(asked(path)) == 2
+
+
+def test_an_interrupted_dpkg_is_explained(path: Path, fails: Apt, step: Step) -> None:
+    words = "E: dpkg was interrupted, you must manually run 'dpkg --configure -a' to correct the problem. \n"
+    fails("install", words, times=1_000_000)
+    with pytest.raises(OpsError) as refusal:
+        debian.install(["jq"], step)
+    assert str(refusal.value) == (
+        "apt-get cannot install jq, because dpkg was interrupted before; run `dpkg --configure -a` as root, and the"
+        " same command again"
+    )
+    assert len(asked(path)) == 2
+
+
+def test_an_installation_has_no_time_limit(step: Step, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while it configures packages, apt-get would leave them half configured."""
+    limits: dict[str, object] = {}
+
+    def run(command: list[str], *, timeout_seconds: float | None, can_stop: bool, **_: object) -> list[str]:
+        limits["install" if "install" in command else "update"] = (timeout_seconds, can_stop)
+        return []
+
+    monkeypatch.setattr(debian, "_LISTS", path / "no-lists")
+    monkeypatch.setattr(process, "run", run)
+    debian.install(["jq"], step)
+    assert limits == {"update": (300, True), "install": (None, False)}
 
 
 def test_the_module_that_make_uses_needs_only_the_standard_library() -> None:
