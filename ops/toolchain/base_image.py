@@ -147,18 +147,33 @@ def _make(checkout: Checkout, engine: Engine, refusal: str, step: ProgressStep) 
 
 
 def _require_space(checkout: Checkout) -> Path:
-    """Return the folder in which mmdebstrap unpacks the packages. Raises DiskFullError.
+    """Return the folder in which mmdebstrap unpacks the packages. Raises DiskFullError, or OpsError for noexec.
 
     Not a folder of the cache: without root, mmdebstrap works as another user, who must be able to write there.
     """
     disk.require(checkout.cache_dir, _MAKING, MAKING_GIB)
     given = os.environ.get("TMPDIR", "")
-    candidates = [Path(given)] if os.access(given, os.W_OK) else _TEMPORARY
+    folders = [Path(given)] if os.access(given, os.W_OK) else _TEMPORARY
+    # mmdebstrap runs programs of the packages.
+    candidates = [folder for folder in folders if not _is_noexec(folder)]
+    if not candidates:
+        raise OpsError(
+            f"cannot build the base image in {folders[0]}, which is mounted with noexec; set TMPDIR to a folder"
+            " whose file system may run programs"
+        )
     for folder in candidates:
         with suppress(DiskFullError):
             disk.require(folder, _UNPACKING, UNPACKING_GIB)
             return folder
     raise DiskFullError(candidates[0], _UNPACKING, UNPACKING_GIB)
+
+
+def _is_noexec(folder: Path) -> bool:
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_NOEXEC)
+    except OSError:
+        # A folder that is missing is reported where it is used.
+        return False
 
 
 def _unpack(archive: Path, unpacked: Path) -> None:

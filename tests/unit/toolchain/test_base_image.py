@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from io import StringIO
@@ -186,6 +187,38 @@ def test_a_full_temporary_folder_is_not_used(
     docker(REFUSED)
     program(path / "mmdebstrap", f'echo rootfs > "$3"; echo "$TMPDIR" > {path}/made')
     fill(monkeypatch, temporary[0])
+    base_image.ensure(checkout, HERE, progress)
+    assert (path / "made").read_text() == f"{temporary[1]}\n"
+
+
+def noexec(monkeypatch: pytest.MonkeyPatch, *mounted: Path) -> None:
+    """Mount these folders with noexec."""
+    real = os.statvfs
+
+    def statvfs(path: Path) -> os.statvfs_result:
+        found = list(real(path))
+        found[8] = os.ST_NOEXEC if path in mounted else 0
+        return os.statvfs_result(found)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+
+
+def test_a_temporary_folder_that_is_mounted_with_noexec_is_not_used(
+    checkout: Checkout,
+    progress: Progress,
+    path: Path,
+    docker: Callable[[str], None],
+    program: Program,
+    temporary: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    docker(REFUSED)
+    program(path / "mmdebstrap", f'echo rootfs > "$3"; echo "$TMPDIR" > {path}/made')
+    noexec(monkeypatch, *temporary)
+    with pytest.raises(OpsError, match=f"in {temporary[0]}, which is mounted with noexec; set TMPDIR to"):
+        base_image.ensure(checkout, HERE, progress)
+    assert not (path / "made").exists()
+    noexec(monkeypatch, temporary[0])
     base_image.ensure(checkout, HERE, progress)
     assert (path / "made").read_text() == f"{temporary[1]}\n"
 
