@@ -2,7 +2,8 @@
 
 # The default Python. PYTHON=/path/to/python3.11 selects another one.
 ifeq ($(origin PYTHON),undefined)
-PYTHON := $(firstword $(shell command -v python3.11 2>/dev/null || command -v python3 2>/dev/null))
+# Each candidate is run, because pyenv puts programs of versions that are not active on PATH.
+PYTHON := $(shell for name in python3.11 python3; do $$name -ISc '' 2>/dev/null && command -v $$name && break; done)
 endif
 
 VENV := .venv/bin

@@ -80,3 +80,17 @@ def test_a_machine_without_python_gets_an_explanation(spaced: Path) -> None:
     )
     assert ended.returncode != 0
     assert "install Python 3.11 or newer" in ended.stderr
+
+
+def test_a_python_that_cannot_run_is_not_selected(tmp_path: Path) -> None:
+    """As a shim of pyenv for a version that is not active."""
+    for name, code in (("python3.11", 127), ("python3", 0)):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\nexit {code}\n")
+        program.chmod(0o755)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    ended = subprocess.run(
+        [str(shutil.which("make")), "--dry-run", ".venv"],
+        cwd=tmp_path, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.stdout == f"{tmp_path}/python3 ops/toolchain/bootstrap.py\n", ended.stderr
