@@ -192,6 +192,11 @@ def make(root: str, stamp: str, wanted: str, lock: int) -> None:
             check_pip(listed)
             if not install_by_uv(root, python, listed, lock, progress):
                 install_by_pip(root, python, lock, progress)
+            if not os.path.exists(launcher(root)):
+                raise Refusal(
+                    f"pip installed groundwork, but not as {launcher(root)}; check pip's configuration"
+                    f" (`{python} -m pip config list`)"
+                )
             # Written last and atomically, so that an interrupted installation is repeated.
             draft = stamp + ".draft"
             with open(draft, "w") as opened:
@@ -246,10 +251,18 @@ def install_by_uv(root: str, python: str, listed: str, lock: int, progress: Inst
         run(uv + ["--no-deps", "--no-build-isolation", "--editable", root], lock, progress.on_line, settings)
     except Failed as failed:
         progress.say(f"uv cannot install requirements.lock ({failed.last_line()}); using pip")
-        # A partial installation by uv could make pip fail.
-        make_venv(os.path.join(root, ".venv"), lock, progress)
-        return False
-    return True
+    else:
+        if os.path.exists(launcher(root)):
+            return True
+        progress.say("uv installed outside of .venv, as its configuration says (uv.toml); using pip")
+    # A partial installation by uv could make pip fail.
+    make_venv(os.path.join(root, ".venv"), lock, progress)
+    return False
+
+
+def launcher(root: str) -> str:
+    """Return the path of the command `groundwork` in `.venv`."""
+    return os.path.join(root, ".venv", "bin", "groundwork")
 
 
 def pip_install(python: str) -> list[str]:

@@ -45,6 +45,10 @@ def commands(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> list[str]:
             ran.append("lock" if "/bin/uv" in command[0] else "lock by pip")
         elif "--editable" in command:
             ran.append("project")
+            (checkout / ".venv" / "bin").mkdir(exist_ok=True)
+            (checkout / ".venv" / "bin" / "groundwork").write_text(
+                "import sys\nfrom ops.cli import main\nmain()\n"
+            )
         else:
             ran.append(" ".join(command))
 
@@ -259,6 +263,28 @@ def test_if_uv_fails_pip_installs_everything(
     assert bootstrap.main(str(checkout)) == 0
     assert commands[commands.index(refused) + 1 :] == [*then, "lock by pip", "project"]
     assert "(error: no wheel); using pip" in capsys.readouterr().err
+
+
+def test_if_uv_installs_elsewhere_pip_installs_everything(
+    checkout: Path, commands: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with `target` in the user's uv.toml."""
+    whole = bootstrap.run
+
+    def run(command: list[str], *rest: object, can_stop: bool = True) -> None:
+        whole(command, *rest, can_stop=can_stop)
+        if "lock by pip" not in commands or pip_fails:
+            (checkout / ".venv" / "bin" / "groundwork").unlink(missing_ok=True)
+
+    monkeypatch.setattr(bootstrap, "run", run)
+    pip_fails = True
+    assert bootstrap.main(str(checkout)) == 1
+    assert "pip installed groundwork, but not as " in capsys.readouterr().err.splitlines()[-1]
+    pip_fails = False
+    commands.clear()
+    assert bootstrap.main(str(checkout)) == 0
+    assert commands == ["venv", "uv", "lock", "project", "venv", "lock by pip", "project"]
+    assert "uv installed outside of .venv" in capsys.readouterr().err
 
 
 def test_uv_itself_is_installed_with_its_hashes(checkout: Path, commands: list[str]) -> None:
