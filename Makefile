@@ -6,6 +6,9 @@ ifeq ($(origin PYTHON),undefined)
 PYTHON := $(shell for name in python3.11 python3; do $$name -ISc '' 2>/dev/null && command -v $$name && break; done)
 endif
 
+# They could replace groundwork's own modules.
+unexport PYTHONHOME PYTHONPATH
+
 VENV := .venv/bin
 GROUNDWORK := $(VENV)/groundwork
 PY := $(VENV)/python

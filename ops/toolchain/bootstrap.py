@@ -197,6 +197,7 @@ def make(root: str, stamp: str, wanted: str, lock: int) -> None:
                     f"pip installed groundwork, but not as {launcher(root)}; check pip's configuration"
                     f" (`{python} -m pip config list`)"
                 )
+            import_own_modules_first(root)
             # Written last and atomically, so that an interrupted installation is repeated.
             draft = stamp + ".draft"
             with open(draft, "w") as opened:
@@ -263,6 +264,16 @@ def install_by_uv(root: str, python: str, listed: str, lock: int, progress: Inst
 def launcher(root: str) -> str:
     """Return the path of the command `groundwork` in `.venv`."""
     return os.path.join(root, ".venv", "bin", "groundwork")
+
+
+def import_own_modules_first(root: str) -> None:
+    """Let the command `groundwork` import the modules of this checkout, whatever the folders of PYTHONPATH contain."""
+    statement = f"sys.path.insert(0, {root!r})\n"
+    with open(launcher(root)) as opened:
+        script = opened.read()
+    if statement not in script:
+        with open(launcher(root), "w") as opened:
+            opened.write(script.replace("from ops.cli import", f"{statement}from ops.cli import", 1))
 
 
 def pip_install(python: str) -> list[str]:

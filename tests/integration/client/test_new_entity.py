@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from db.entities import ENTITIES
-from tests.integration.client.conftest import BIN, ROOT, Application, make_environment
+from tests.integration.client.conftest import ROOT, Application, make_environment
 from tests.promises import promise
 
 SECTION = (ROOT / "docs/client.md").read_text().partition("## A table of your own\n")[2].partition("\n## ")[0]
@@ -68,9 +67,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(checkout: Path, command: str) -> str:
     """Run a command of the page in the copy, with this environment's programs and the copy's modules."""
-    script = MAKE.get(command) or command.replace(
-        ".venv/bin/groundwork", f"{shlex.quote(str(BIN))}/groundwork"
-    )
+    # The command `groundwork` of this environment imports the modules of this checkout.
+    script = MAKE.get(command) or command.replace(".venv/bin/groundwork", '"$PYTHON" -m ops.cli')
     environment = os.environ | {"PYTHONPATH": str(checkout), "PYTHON": sys.executable}
     done = subprocess.run(
         f"git add --all && {script}",

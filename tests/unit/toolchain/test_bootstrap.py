@@ -72,6 +72,24 @@ def test_a_second_run_does_nothing_and_prints_nothing(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.usefixtures("commands")
+def test_the_command_imports_the_modules_of_its_checkout(checkout: Path) -> None:
+    other = checkout / "other"
+    for folder in (checkout, other):
+        (folder / "ops").mkdir(parents=True)
+        (folder / "ops" / "cli.py").write_text(f"def main(): print({str(folder)!r})")
+    bootstrap.main(str(checkout))
+    # Idempotent, because an installation may leave the command as it is.
+    bootstrap.import_own_modules_first(str(checkout))
+    command = checkout / ".venv" / "bin" / "groundwork"
+    assert command.read_text().count("sys.path.insert") == 1
+    said = subprocess.run(
+        [sys.executable, str(command)],
+        env=os.environ | {"PYTHONPATH": str(other)}, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert said == f"{checkout}\n"
+
+
 @pytest.mark.parametrize("name", ["requirements.lock", "pyproject.toml"])
 def test_a_change_is_installed_into_an_intact_environment(
     checkout: Path, commands: list[str], monkeypatch: pytest.MonkeyPatch, name: str

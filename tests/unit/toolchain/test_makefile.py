@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -94,3 +95,13 @@ def test_a_python_that_cannot_run_is_not_selected(tmp_path: Path) -> None:
         cwd=tmp_path, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.stdout == f"{tmp_path}/python3 ops/toolchain/bootstrap.py\n", ended.stderr
+
+
+def test_no_other_modules_replace_groundworks(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text() + "\nwords:\n\t@env\n")
+    found = {"PYTHONPATH": "/of/another", "PYTHONHOME": "/of/another", "PIP_INDEX_URL": "/of/another"}
+    ended = subprocess.run(
+        ["make", "words"], cwd=tmp_path, env=os.environ | found, capture_output=True, text=True, check=True
+    )
+    lines = ended.stdout.splitlines()
+    assert [name for name, value in found.items() if f"{name}={value}" in lines] == ["PIP_INDEX_URL"]
