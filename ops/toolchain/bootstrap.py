@@ -179,6 +179,12 @@ def clock(seconds: float) -> str:
 def make(root: str, stamp: str, wanted: str, lock: int) -> None:
     venv = os.path.join(root, ".venv")
     python = os.path.join(venv, "bin", "python")
+    if os.path.islink(venv):
+        # venv would delete what is in the folder, which may be the environment of another checkout, and then fail.
+        raise Refusal(
+            f"{venv} is a symbolic link to {os.path.realpath(venv)}, which is not the environment of this checkout;"
+            " remove the link"
+        )
     # Without a stamp the installation was interrupted, and pip cannot resume it.
     is_whole = os.path.exists(stamp) and is_sound(venv, python)
     if os.path.exists(stamp):

@@ -134,6 +134,27 @@ def test_a_moved_checkout_gets_a_new_environment(tmp_path: Path, checkout: Path,
     assert commands[0] == "venv"
 
 
+def test_the_environment_of_another_checkout_is_not_touched(
+    checkout: Path, commands: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bootstrap.main(str(checkout))
+    commands.clear()
+    capsys.readouterr()
+    worktree = checkout / "worktree"
+    worktree.mkdir()
+    for name in ("requirements.lock", "pyproject.toml"):
+        (worktree / name).write_bytes((checkout / name).read_bytes())
+    (worktree / ".venv").symlink_to(checkout / ".venv")
+    assert bootstrap.main(str(worktree)) == 1
+    assert capsys.readouterr().err == (
+        f"groundwork: {worktree}/.venv is a symbolic link to {checkout}/.venv, which is not the environment of this"
+        " checkout; remove the link\n"
+    )
+    assert commands == []
+    assert bootstrap.main(str(checkout)) == 0
+    assert commands == []
+
+
 def test_an_environment_of_another_path_is_not_intact(tmp_path: Path) -> None:
     here = Path(sys.prefix)
     assert bootstrap.is_sound(str(here), str(here / "bin" / "python"))
