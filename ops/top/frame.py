@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.segment import SegmentLines
+from rich.segment import Segment, SegmentLines
 from rich.table import Table
 from rich.text import Text
 
@@ -36,9 +36,10 @@ from ops.top.views import (
 _HEADER_LINES, _TABS_LINES, _TITLE_LINES, _FOOTER_LINES = 6, 1, 1, 1
 _WARNING = "yellow"
 _KEYS = "q quit  1-5 view  s sort  space pause  enter details  + - interval  ? help"
+_DETAILS_KEYS = "escape return  q quit  space pause"
 _HELP = (
     ("1 to 5, tab", "choose a view"),
-    ("up, down, page up, page down", "select a row"),
+    ("up, down, page up, page down", "select a row, or scroll its details"),
     ("enter", "show the selected row in full; enter or escape returns"),
     ("s, r", "sort by the next column; reverse the order"),
     ("i", "hide or show idle sessions"),
@@ -68,7 +69,32 @@ class Painter:
 
     def frame(self, snapshot: Snapshot, display: Display) -> RenderableType:
         """Return a frame that fills the terminal."""
-        width, height = self._console.size
+        lines, room = self._body(snapshot, display), self._room
+        hidden = max(len(lines) - room, 0)
+        # The details may have become shorter since the last key.
+        first = min(display.scrolled, hidden)
+        keys = _DETAILS_KEYS if display.shows_details else _KEYS
+        if display.shows_details and hidden:
+            keys += f"  up, down scroll ({hidden - first} lines below)"
+        lines = lines[first : first + room]
+        lines += [[]] * (room - len(lines))
+        return Group(
+            *self.header(snapshot, display, self._console.width),
+            self._tabs(display),
+            SegmentLines(lines, new_lines=True),
+            self._line(keys, "dim"),
+        )
+
+    def hidden_lines(self, snapshot: Snapshot, display: Display) -> int:
+        """Return the number of lines of the details that do not fit on the screen."""
+        return max(len(self._body(snapshot, display)) - self._room, 0) if display.shows_details else 0
+
+    @property
+    def _room(self) -> int:
+        return max(self._console.height - _HEADER_LINES - _TABS_LINES - _FOOTER_LINES, 1)
+
+    def _body(self, snapshot: Snapshot, display: Display) -> list[list[Segment]]:
+        """Return all lines of the table, the details or the help."""
         rows = rows_of(display, snapshot)
         body: Iterable[RenderableType]
         if display.shows_help:
@@ -79,18 +105,11 @@ class Painter:
             gone = [self._line("the selected row is gone; press escape to return")]
             body = self._details(display, selected[0], snapshot.stack) if selected else gone
         else:
+            width, height = self._console.size
             body = [self._table(display, rows, width, rows_that_fit(height))]
             if not rows:
                 body = [*body, self._line(self._empty(display.view, snapshot), "dim")]
-        room = max(height - _HEADER_LINES - _TABS_LINES - _FOOTER_LINES, 1)
-        lines = self._console.render_lines(Group(*body), pad=False)[:room]
-        lines += [[]] * (room - len(lines))
-        return Group(
-            *self.header(snapshot, display, width),
-            self._tabs(display),
-            SegmentLines(lines, new_lines=True),
-            self._line(_KEYS, "dim"),
-        )
+        return self._console.render_lines(Group(*body), pad=False)
 
     def all_views(self, snapshot: Snapshot) -> list[RenderableType]:
         """Return the header and the table of each view."""
@@ -193,7 +212,12 @@ class Painter:
 
     def _table(self, display: Display, rows: Sequence[Any], width: int, most: int) -> Table:
         table = Table(box=None, expand=True, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-        columns = [column for column in display.view.columns if width >= column.least_terminal]
+        # rich would narrow all columns of a table that is too wide, and so cut process IDs and numbers.
+        columns, used = [], 0
+        for column in display.view.columns:
+            if width >= column.least_terminal and used + (column.width or 1) <= width:
+                columns.append(column)
+                used += (column.width or 1) + 1
         for column in columns:
             table.add_column(
                 column.title,
@@ -207,7 +231,7 @@ class Painter:
         first = max(min(position - most // 2, len(rows) - most), 0)
         for index, row in enumerate(rows[first : first + most], first):
             is_selected = display.selected is not None and index == position
-            cells = [Text(self._shown(column.cell(row))[:width]) for column in columns]
+            cells = [Text(self._shown(column.fitted(row))[:width]) for column in columns]
             table.add_row(*cells, style="reverse" if is_selected else _row_style(row))
         return table
 
@@ -235,7 +259,12 @@ class Painter:
         return [Text(self._shown(line), overflow="fold") for line in lines]
 
     def _line(self, text: str, style: str = "") -> Text:
-        return Text(self._shown(text), style=style, no_wrap=True, overflow="crop")
+        line = Text(self._shown(text), style=style, no_wrap=True, overflow="crop")
+        if line.cell_len > self._console.width:
+            # The mark shows that the last number of the line may lack digits.
+            line.truncate(self._console.width - 1)
+            line.append(">")
+        return line
 
     def _shown(self, text: str) -> str:
         """Return foreign text that is safe to print and has only characters of the terminal's encoding."""
@@ -260,10 +289,10 @@ def _session_lines(session: Session, stack: str) -> list[str]:
             else []
         ),
         "",
-        session.statement,
-        "",
         "cancel its statement, or end the session:",
         *ends,
+        "",
+        session.statement,
     ]
 
 

@@ -135,7 +135,9 @@ class LiveView:
             data += os.read(self._input, 4096)
         page = rows_that_fit(self._console.height)
         for key in keys(data):
-            self._display = press(self._display, key, rows_of(self._display, self._snapshot), page)
+            rows = rows_of(self._display, self._snapshot)
+            hidden = self._painter.hidden_lines(self._snapshot, self._display)
+            self._display = press(self._display, key, rows, page, hidden)
         self._collector.change(self._display.interval, self._display.view is STATEMENTS)
         return 0 if self._display.has_quit else None
 

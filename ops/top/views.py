@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +12,9 @@ from ops.top.summary import lock_tree
 
 LEAST_INTERVAL, MOST_INTERVAL = 0.5, 60.0
 _INTERVALS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+_LOCKS_WIDTH = 12
+# Divisors and decimals, from the longest text to the shortest.
+_SCALES = ((1, 1, ""), (1, 0, ""), (1e3, 0, "k"), (1e6, 0, "M"), (1e9, 0, "G"), (1e12, 0, "T"))
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,15 @@ class Column:
     key: Callable[[Any], Any] | None = None
     is_number: bool = False
     least_terminal: int = 0
+
+    def fitted(self, row: Any) -> str:
+        """Return the cell. A number that is too long is rounded, because its first digits would be another number."""
+        text = self.cell(row)
+        if not self.is_number or self.key is None or self.width is None or len(text) <= self.width:
+            return text
+        value = self.key(row)
+        texts = (f"{value / divisor:,.{digits}f}{unit}" for divisor, digits, unit in _SCALES)
+        return next((each for each in texts if len(each) <= self.width), f"{value:.0e}")
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,12 @@ def _wait(session: Any) -> str:
     return "" if session.wait_type in (None, "Client") else f"{session.wait_type}:{session.wait}"
 
 
+def _locks_process(row: Any) -> str:
+    """Return a process ID, indented as far as the column has room."""
+    process = str(row[1] or "prepared")
+    return f"{('  ' * row[0])[: _LOCKS_WIDTH - len(process)]}{process}"
+
+
 def _or_zero(value: float | None) -> float:
     return value or 0.0
 
@@ -112,7 +131,7 @@ SESSIONS = View(
 LOCKS = View(
     "Locks",
     (
-        Column("PID", lambda row: "  " * row[0] + (str(row[1]) if row[1] else "prepared"), 12),
+        Column("PID", _locks_process, _LOCKS_WIDTH),
         Column("LOGIN", lambda row: (row[2].login or "-") if row[2] else "-", 11),
         Column("STATE", lambda row: state(row[2]) if row[2] else "-", 8),
         Column("WAITS", lambda row: duration(row[2].lock_seconds) if row[2] else "-", 5, None, True),
@@ -216,6 +235,8 @@ class Display:
     hides_idle: bool = False
     shows_help: bool = False
     shows_details: bool = False
+    # The first line of the details on the screen.
+    scrolled: int = 0
     has_quit: bool = False
 
 
@@ -246,8 +267,12 @@ def position_of(display: Display, rows: Sequence[Any]) -> int:
     return max(min(display.position, len(rows) - 1), 0)
 
 
-def press(display: Display, key: str, rows: Sequence[Any], page: int) -> Display:
-    """Return the display after a key. `rows` are those shown now, and `page` how many fit on the screen."""
+def press(display: Display, key: str, rows: Sequence[Any], page: int, hidden: int = 0) -> Display:
+    """Return the display after a key.
+
+    `rows` are those shown now, `page` is how many fit on the screen, and `hidden` the number of lines of the details
+    that do not fit.
+    """
     if key == "q":
         return replace(display, has_quit=True)
     if display.shows_help or (display.shows_details and key in ("escape", "enter")):
@@ -259,9 +284,11 @@ def press(display: Display, key: str, rows: Sequence[Any], page: int) -> Display
         "j": 1,
         "page up": -page,
         "page down": page,
-        "home": -len(rows),
-        "end": len(rows),
+        "home": -sys.maxsize,
+        "end": sys.maxsize,
     }
+    if key in moves and display.shows_details:
+        return replace(display, scrolled=max(min(display.scrolled + moves[key], hidden), 0))
     if key in moves:
         position = max(min(position_of(display, rows) + moves[key], len(rows) - 1), 0)
         selected = display.view.identity(rows[position]) if rows else None
@@ -269,7 +296,7 @@ def press(display: Display, key: str, rows: Sequence[Any], page: int) -> Display
     if key == "enter":
         position = position_of(display, rows)
         selected = display.view.identity(rows[position]) if rows else None
-        return replace(display, shows_details=bool(rows), position=position, selected=selected)
+        return replace(display, shows_details=bool(rows), scrolled=0, position=position, selected=selected)
     views = {str(index): view for index, view in enumerate(VIEWS, 1)}
     views["tab"] = VIEWS[(VIEWS.index(display.view) + 1) % len(VIEWS)]
     if key in views:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -13,9 +14,21 @@ from rich.screen import Screen
 
 import ops.top.snapshot as snapshots_module
 from ops.top.frame import Painter, text
-from ops.top.snapshot import Reads, Replica, document
+from ops.top.snapshot import Cache, Reads, Replica, document
 from ops.top.terminal import keys
-from ops.top.views import CACHE, LOCKS, SERVERS, SESSIONS, STATEMENTS, VIEWS, Display, press, rows_of, servers
+from ops.top.views import (
+    CACHE,
+    LOCKS,
+    SERVERS,
+    SESSIONS,
+    STATEMENTS,
+    VIEWS,
+    Column,
+    Display,
+    press,
+    rows_of,
+    servers,
+)
 from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.documentation.pages import ROOT
@@ -137,6 +150,66 @@ def test_a_frame_fills_the_terminal_and_shows_foreign_text_escaped() -> None:
                 assert not set(shown) & set("\x1b\x07\u202e\u200b\r")
 
 
+def test_process_ids_of_a_deep_lock_queue_are_shown_in_full() -> None:
+    queue = tuple(
+        session(pid, blocked_by=(pid - 1,) if pid > 4_194_290 else ()) for pid in range(4_194_290, 4_194_302)
+    )
+    found = snapshot(sessions=queue)
+    for view, width in product((SESSIONS, LOCKS), (30, 40, 80, 132)):
+        with in_case(view.name, width):
+            shown = "\n".join(drawn(Display(1.0, view), found, width))
+            assert sorted(map(int, re.findall(r"^ *(\d{4,})\b", shown, re.MULTILINE))) == [
+                each.pid for each in queue
+            ]
+
+
+def test_numbers_fit_their_columns() -> None:
+    for width, value, short in (
+        (8, 99_999.9, "99,999.9"),
+        (8, 123_456.7, "123,457"),
+        (8, 1_234_567.8, "1,235k"),
+        (8, 1_234_567_890.1, "1,235M"),
+        (5, 123_456.7, "123k"),
+        (5, 1e20, "1e+20"),
+    ):
+        with in_case(width, value):
+            column = Column("X", lambda row: f"{row:,.1f}", width, lambda row: row, True)
+            assert column.fitted(value) == short
+
+
+def test_every_number_of_every_view_fits_its_column() -> None:
+    for value in (0.0, 99.99, 1234.5, 99_999.9, 1_234_567.8, 98_765_432_109.8):
+        # Three years.
+        seconds = min(value, 1e8)
+        rates = {"load": value, "calls_per_second": value, "mean_ms": value, "rows_per_second": value}
+        ages = {"state_seconds": seconds, "transaction_seconds": seconds, "lock_seconds": seconds}
+        replica = Replica(
+            name="r",
+            address="a",
+            state="s",
+            is_synchronous=True,
+            lag_bytes=int(value),
+            lag_seconds=seconds,
+        )
+        reads = Reads(job="a", entity="b", count=value, near=100.0, redis=100.0, database=100.0)
+        found = snapshot(
+            sessions=(session(1, **ages), session(4_194_304, blocked_by=(1,), **ages)),
+            statements=(statement(**rates, buffer_hit_rate=100.0),),
+            replicas=(replica,),
+            uptime_seconds=seconds,
+        )
+        found = structs.replace(found, cache=Cache(source="a", entities=(reads,)))
+        for view in VIEWS:
+            for row, column in product(view.rows(found), view.columns):
+                with in_case(value, view.name, column.title):
+                    assert not column.is_number or len(column.fitted(row)) <= (column.width or 0)
+
+
+def test_a_cut_line_of_the_header_is_marked() -> None:
+    assert drawn(Display(1.0), width=40)[3] == "Redis     primary  - commands/s  hits ->"
+    assert drawn(Display(1.0), width=80)[3].rstrip().endswith("3 MB")
+
+
 def test_without_replicas_and_access_service_the_frame_says_so() -> None:
     found = structs.replace(snapshot(), access=None)
     lines = drawn(Display(1.0), found)
@@ -171,6 +244,39 @@ def test_details_name_the_commands_that_end_a_session() -> None:
     shown = "\n".join(drawn(replace(Display(1.0, LOCKS), shows_details=True, selected=2), found))
     assert "waits 3.0s for users, held by 1" in shown
     assert "groundwork psql --stack dev -c 'SELECT pg_terminate_backend(2)'" in shown
+
+
+def test_details_that_do_not_fit_can_be_scrolled_to_their_end() -> None:
+    long = " ".join(f"column_{number}" for number in range(400))
+    found = snapshot(sessions=(session(1, statement=f"SELECT {long}, the_end"),))
+    painter = Painter(Console(width=80, height=24, force_terminal=True))
+    display = after(Display(1.0), ["enter"], found)
+
+    def pressed(*typed: str) -> str:
+        nonlocal display
+        for key in typed:
+            hidden = painter.hidden_lines(found, display)
+            display = press(display, key, rows_of(display, found), 10, hidden)
+        return "\n".join(drawn(display, found))
+
+    top = pressed()
+    # The commands are always on the first screen.
+    assert "pg_terminate_backend(1)" in top
+    assert "lines below" in top
+    assert "the_end" not in top
+    below = pressed("page down", "page down", "page down", "page down", "page down", "page down")
+    assert "the_end" in below
+    assert "(0 lines below)" in below
+    # Each key takes effect, also after more keys than lines.
+    assert "(1 lines below)" in pressed("up")
+    assert "(0 lines below)" in pressed("end")
+    assert pressed("home") == top
+    assert display.selected == 1
+    pressed("end", "escape")
+    assert pressed("enter") == top
+    # The statement has become shorter.
+    pressed("end")
+    assert "process 1" in "\n".join(drawn(display, THREE))
 
 
 def test_the_text_of_once_has_every_view() -> None:
