@@ -151,7 +151,8 @@ def status(stack: str, as_json: bool) -> None:
 
     target = PulumiStack(Checkout.here(), stack)
     values = target.public_outputs() if target.exists else {}
-    if values.get(outputs.TARGET) == "aws":
+    on_aws = values.get(outputs.TARGET) == "aws"
+    if on_aws:
         rows, render = aws_status.server_rows(values, stack), aws_status.render
     else:
         rows = stack_status.with_roles(stack_status.container_rows(target.checkout, stack))
@@ -162,7 +163,7 @@ def status(stack: str, as_json: bool) -> None:
         print_json(rows)
     elif rows:
         print_lines(render(rows))
-    stack_status.require_well(rows, stack, stack_status.needed_services(values))
+    stack_status.require_well(rows, stack, stack_status.needed_services(values), on_aws)
 
 
 def _is_here(target: PulumiStack) -> bool:

@@ -14,6 +14,7 @@ from ops.doctor.check_result import STACK_OPTION, CheckResult, CheckStatus, fail
 from ops.doctor.examination import Check, CheckedServer, Examination
 from ops.errors import Exit, OpsError, exit_code_of
 from ops.servers.errors import NotVisible, ServerUnreachable, TooSlow, one_line
+from ops.stack.aws_advice import for_aws
 
 Result = tuple[Check, CheckResult]
 _REACH = (
@@ -96,7 +97,8 @@ def _run(check: Check, examination: Examination) -> CheckResult:
         return finding
     name = examination.stack.name
     option = "" if name == "dev" else f" --stack {name}"
-    return replace(finding, advice=finding.advice.replace(STACK_OPTION, option))
+    advice = finding.advice.replace(STACK_OPTION, option)
+    return replace(finding, advice=for_aws(advice, name) if examination.stack.target == "aws" else advice)
 
 
 def _result(check: Check, examination: Examination) -> CheckResult:

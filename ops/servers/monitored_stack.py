@@ -48,6 +48,11 @@ class MonitoredStack:
     migrations: Path = _MIGRATIONS
 
     @property
+    def target(self) -> str:
+        """Return where the stack runs: `docker` or `aws`."""
+        return "docker" if self.rds_instance is None else "aws"
+
+    @property
     def redis_replicas(self) -> int:
         """Return how many replicas of Redis the stack has if all its servers run."""
         promised = self.expected.get("highAvailability")

@@ -14,6 +14,7 @@ from infra.images.build import PACKAGES_DATE_LABEL
 from infra.spec import etcd, monitoring, postgres_cluster, redis_replication
 from infra.spec.checkout import Checkout
 from ops.errors import Exit, OpsError
+from ops.stack.aws_advice import for_aws
 from ops.stack.server_roles import server_roles
 
 # Every stack has these. The others exist only with replicas or monitoring.
@@ -103,7 +104,9 @@ def needed_services(values: Mapping[str, Any]) -> list[str]:
     return started or [*SERVICES, *(f"postgres-replica-{n}" for n in range(1, len(replicas) + 1))]
 
 
-def require_well(rows: list[dict[str, Any]], stack: str, needed: Collection[str] = SERVICES) -> None:
+def require_well(
+    rows: list[dict[str, Any]], stack: str, needed: Collection[str] = SERVICES, on_aws: bool = False
+) -> None:
     """Raise OpsError (6) if a part of the stack is unhealthy, or a needed service is missing."""
     up = f"`groundwork up --stack {stack}`"
     if not rows:
@@ -112,11 +115,10 @@ def require_well(rows: list[dict[str, Any]], stack: str, needed: Collection[str]
     ill = [f"{row['service']} is {row['health']}" for row in rows if row["health"] != "healthy"]
     ill += [f"{service} is missing" for service in needed if service not in there]
     if ill:
-        raise OpsError(
-            f"stack {stack!r}: {', '.join(ill)}; see why with `groundwork logs --stack {stack}`, and recreate missing"
-            f" containers with {up}",
-            Exit.UNREACHABLE,
-        )
+        advice = f"see why in `groundwork logs --stack {stack}`, and recreate what is missing with {up}"
+        if on_aws:
+            advice = for_aws(advice, stack)
+        raise OpsError(f"stack {stack!r}: {', '.join(ill)}; {advice}", Exit.UNREACHABLE)
 
 
 def render(rows: list[dict[str, Any]]) -> list[str]:

@@ -106,6 +106,7 @@ class Collector:
         prometheus = self._prometheus.seen.last if self._prometheus is not None else None
         return summary.snapshot(
             self._stack.name,
+            self._stack.target,
             self.interval,
             summary.postgres(
                 self._postgres.seen,

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ops.printable import escaped
+from ops.stack.aws_advice import for_aws
 from ops.top.snapshot import Postgres, Redis, Session, Snapshot, Statement
 from ops.top.views import (
     CACHE,
@@ -103,7 +104,7 @@ class Painter:
             # Never another row in its place: its commands would end another session.
             selected = [row for row in rows if display.view.identity(row) == display.selected]
             gone = [self._line("the selected row is gone; press escape to return")]
-            body = self._details(display, selected[0], snapshot.stack) if selected else gone
+            body = self._details(display, selected[0], snapshot) if selected else gone
         else:
             width, height = self._console.size
             body = [self._table(display, rows, width, rows_that_fit(height))]
@@ -247,10 +248,10 @@ class Painter:
             return snapshot.cache.source
         return view.empty
 
-    def _details(self, display: Display, row: Any, stack: str) -> list[Text]:
+    def _details(self, display: Display, row: Any, snapshot: Snapshot) -> list[Text]:
         subject = row[2] if display.view is LOCKS else row
         if isinstance(subject, Session):
-            lines = _session_lines(subject, stack)
+            lines = _session_lines(subject, snapshot)
         elif isinstance(subject, Statement):
             lines = [f"query id {subject.query_id}, login {subject.login}", "", subject.statement]
         else:
@@ -272,12 +273,14 @@ class Painter:
         return escaped(text, keep="").encode(encoding, "backslashreplace").decode(encoding)
 
 
-def _session_lines(session: Session, stack: str) -> list[str]:
+def _session_lines(session: Session, snapshot: Snapshot) -> list[str]:
     blocked = ", ".join(map(str, session.blocked_by))
     ends = [
-        f"groundwork psql --stack {stack} -c 'SELECT {function}({session.pid})'"
+        f"`groundwork psql --stack {snapshot.stack} -c 'SELECT {function}({session.pid})'`"
         for function in ("pg_cancel_backend", "pg_terminate_backend")
     ]
+    if snapshot.target == "aws":
+        ends = [for_aws(each, snapshot.stack) for each in ends]
     return [
         f"process {session.pid}, login {session.login}, application {session.application or '-'},"
         f" client {session.client or 'local'}, database {session.database}",

@@ -171,6 +171,8 @@ class Snapshot(_Part, frozen=True, kw_only=True):
     """All servers of a stack. `access` is None if the stack has no access service."""
 
     stack: str
+    # `docker` or `aws`.
+    target: str
     at: str
     interval_seconds: float
     postgres: Postgres

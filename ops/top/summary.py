@@ -249,6 +249,7 @@ def _reads(found: EntityReads) -> Reads:
 
 def snapshot(
     stack: str,
+    target: str,
     interval: float,
     postgres_state: Postgres,
     redis_state: Redis,
@@ -258,6 +259,7 @@ def snapshot(
     at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return Snapshot(
         stack=stack,
+        target=target,
         at=at,
         interval_seconds=interval,
         postgres=postgres_state,

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from db.migrator import SourceError
 from infra.docker.engine import EngineUnreachable
 from ops import cli
-from ops.doctor.check_result import CheckResult, CheckStatus, fail, ok, psql_command, warn
+from ops.doctor.check_result import STACK_OPTION, CheckResult, CheckStatus, fail, ok, psql_command, warn
 from ops.doctor.checks import CHECKS
 from ops.doctor.examination import Check, CheckedServer, Examination
 from ops.doctor.rendering import as_json, as_lines
@@ -22,7 +22,7 @@ from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.documentation import pages
 
-NOTHING = cast(Examination, SimpleNamespace(stack=SimpleNamespace(name="dev")))
+NOTHING = cast(Examination, SimpleNamespace(stack=SimpleNamespace(name="dev", target="docker")))
 
 
 def check(
@@ -147,9 +147,39 @@ def test_checks_that_are_skipped_for_the_same_reason_share_a_line() -> None:
 def test_commands_in_an_advice_name_the_stack(stack: str, option: str) -> None:
     vacuum = check("dead-rows", warn("many", f"run {psql_command('VACUUM users, orders')}"))
     ((_, finding),) = examine(
-        cast(Examination, SimpleNamespace(stack=SimpleNamespace(name=stack))), [vacuum], [vacuum]
+        cast(Examination, SimpleNamespace(stack=SimpleNamespace(name=stack, target="docker"))),
+        [vacuum],
+        [vacuum],
     )
     assert finding.advice == f"run `groundwork psql{option} -c 'VACUUM users, orders'`"
+
+
+def test_the_advice_on_aws_names_no_command_that_needs_a_container() -> None:
+    on_aws = cast(Examination, SimpleNamespace(stack=SimpleNamespace(name="prod", target="aws")))
+    for advice, shown in (
+        (
+            f"run {psql_command('VACUUM users, orders', 'SELECT 1')}",
+            "run `psql -c 'VACUUM users, orders' -c 'SELECT 1'` as groundwork_admin from inside the VPC",
+        ),
+        (
+            f"in `groundwork psql{STACK_OPTION} --role migrator`;",
+            "in `psql` as migrator from inside the VPC;",
+        ),
+        (
+            f"see `groundwork logs{STACK_OPTION} --service access`; then",
+            "see the logs in CloudWatch under /groundwork/prod/access; then",
+        ),
+        (f"see `groundwork logs{STACK_OPTION}`", "see the logs in CloudWatch under /groundwork/prod"),
+        (
+            f"`groundwork redis-cli{STACK_OPTION} CLIENT LIST` shows them",
+            "`redis-cli CLIENT LIST` from inside the VPC shows them",
+        ),
+        (f"run `groundwork up{STACK_OPTION}`", "run `groundwork up --stack prod`"),
+    ):
+        with in_case(advice):
+            advised = check("any", warn("ill", advice))
+            ((_, finding),) = examine(on_aws, [advised], [advised])
+            assert finding.advice == shown
 
 
 def test_a_list_with_an_empty_name_is_refused() -> None:

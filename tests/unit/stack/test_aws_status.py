@@ -112,8 +112,9 @@ def test_a_server_that_works_is_healthy_during_maintenance(account: Account, sta
 def test_a_server_that_does_not_work_is_one_line_and_exit_code_6(account: Account) -> None:
     account.instances["groundwork-prod"]["DBInstanceStatus"] = "storage-full"
     with pytest.raises(OpsError, match="postgres is storage-full") as refusal:
-        require_well(server_rows(VALUES, "prod"), "prod")
+        require_well(server_rows(VALUES, "prod"), "prod", on_aws=True)
     assert refusal.value.exit_code == Exit.UNREACHABLE
+    assert "see why in the logs in CloudWatch under /groundwork/prod, and recreate" in str(refusal.value)
 
 
 def test_a_missing_replica_is_reported(account: Account) -> None:

@@ -33,6 +33,7 @@ def snapshot(**changes: Any) -> Snapshot:
     }  # fmt: skip
     return Snapshot(
         stack="dev",
+        target="docker",
         at="2026-01-02T03:04:05Z",
         interval_seconds=1.0,
         postgres=Postgres(**(postgres | changes)),

@@ -244,6 +244,10 @@ def test_details_name_the_commands_that_end_a_session() -> None:
     shown = "\n".join(drawn(replace(Display(1.0, LOCKS), shows_details=True, selected=2), found))
     assert "waits 3.0s for users, held by 1" in shown
     assert "groundwork psql --stack dev -c 'SELECT pg_terminate_backend(2)'" in shown
+    on_aws = structs.replace(found, target="aws")
+    shown = "\n".join(drawn(replace(Display(1.0, LOCKS), shows_details=True, selected=2), on_aws, 120))
+    assert "`psql -c 'SELECT pg_terminate_backend(2)'` as groundwork_admin from inside the VPC" in shown
+    assert "groundwork psql" not in shown
 
 
 def test_details_that_do_not_fit_can_be_scrolled_to_their_end() -> None:
