@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from infra.settings.shared import SharedSettings
 from infra.spec.aws_sizes import cache_memory, database_memory, most_connections, vcpus
 from ops.sizing.figures import Figures
 
@@ -124,7 +125,8 @@ def _estimate(
     feeds = min(load.reads * _FEED_READS * _FEED_SECONDS, load.users)
     cached = load.users * assumed.cached_users * CACHED_BYTES["user"] + feeds * feed_bytes
     memory = data * assumed.hot_data
-    connections = (tasks + _ACCESS_TASKS) * _POOL_SIZE
+    # Each task of the access service uses one more, for LISTEN.
+    connections = tasks * _POOL_SIZE + _ACCESS_TASKS * (_POOL_SIZE + 1)
     return Estimate(
         application_cores=application,
         application_tasks=tasks,
@@ -169,9 +171,13 @@ def advice(load: Load, found: Sequence[Estimate]) -> list[str]:
         )
     if high.postgres_class is None:
         lines.append("in the high estimate, no RDS class is large enough: docs/scaling.md")
-    if middle.postgres_connections > 100:
-        lines.append(
-            f"{middle.postgres_connections} connections of {middle.application_tasks} processes: raise"
-            " postgresMaxConnections and appConnectionLimit, or use smaller pools (docs/scaling.md)"
-        )
+    limit = SharedSettings.app_connection_limit
+    for found_in, each in (("", middle), ("in the high estimate, ", high)):
+        if each.postgres_connections > limit:
+            lines.append(
+                f"{found_in}{each.postgres_connections} connections of {each.application_tasks} processes and"
+                f" {_ACCESS_TASKS} access tasks exceed the default appConnectionLimit ({limit}): raise it with"
+                " postgresMaxConnections, or use smaller pools (docs/scaling.md)"
+            )
+            break
     return lines

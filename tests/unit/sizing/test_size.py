@@ -13,9 +13,10 @@ from ops import cli
 from ops.errors import OpsError
 from ops.sizing import estimate
 from ops.sizing import text as sizing_text
-from ops.sizing.estimate import Estimate, Load, estimates
+from ops.sizing.estimate import Estimate, Load, advice, estimates
 from ops.sizing.figures import Figures, Measured, read_figures
 from ops.sizing.prices import read_prices
+from tests.cases import in_case
 from tests.promises import promise
 
 PAGE = """
@@ -123,6 +124,21 @@ def test_a_month_costs_what_its_parts_cost(tmp_path: Path) -> None:
     assert "2026-11-30" in prices.source
     huge = estimates(Load(10**10, 10**6, 10**5, 900), FIGURES)
     assert read_prices(path, huge[2:]).monthly(huge[2]) is None
+
+
+def test_connections_above_the_default_limit_are_reported() -> None:
+    # A task of the application has 8 connections, and the two access tasks have 9 each.
+    for reads, noted in (
+        (900.0, None),
+        (1200.0, "in the high estimate, 42 connections of 3 processes and 2 access tasks exceed the default"),
+        (3000.0, "42 connections of 3 processes and 2 access tasks exceed the default"),
+    ):
+        with in_case(reads):
+            load = Load(1000, reads, 0, 1)
+            notes = [
+                note for note in advice(load, estimates(load, FIGURES)) if "appConnectionLimit (40)" in note
+            ]
+            assert [note[: len(noted or "")] for note in notes] == ([noted] if noted else [])
 
 
 @pytest.mark.parametrize(
