@@ -87,7 +87,9 @@ def _handled(
         yield
     finally:
         for number, found in previous.items():
-            signal.signal(number, found)
+            # The block may have set a handler that is to stay.
+            if signal.getsignal(number) == handler:
+                signal.signal(number, found)
 
 
 def _raise(number: int, frame: FrameType | None) -> NoReturn:

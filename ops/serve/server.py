@@ -93,6 +93,8 @@ class _Server(uvicorn.Server):
         finally:
             for number in signals:
                 loop.remove_signal_handler(number)
+                # A second signal must not kill the process, which has nothing left to do.
+                signal.signal(number, signal.SIG_IGN)
 
     def _stop(self, number: signal.Signals) -> None:
         _logger.info("stopping", extra={"signal": number.name})
