@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import signal
 import socket
@@ -105,15 +106,24 @@ class _Server(uvicorn.Server):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Raise OpsError if the address is in use or not local."""
+    """Return a listening socket. Raise OpsError if the address is in use, not local, or unknown."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise OpsError(
-            f"cannot listen on {host} port {port}: {reason}; choose another with --port"
-        ) from error
+        option = _wrong_option(error)
+        advice = f"; choose another with {option}" if option else ""
+        raise OpsError(f"cannot listen on {host} port {port}: {reason}{advice}") from error
+
+
+def _wrong_option(error: OSError | OverflowError) -> str | None:
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, OverflowError) or number in (errno.EADDRINUSE, errno.EACCES):
+        return "--port"
+    # create_server replaces a gaierror by an OSError with its number, which is negative.
+    is_host = number == errno.EADDRNOTAVAIL or (number or 0) < 0
+    return "--host" if is_host else None
 
 
 def run(app: Starlette, listener: socket.socket) -> None:
