@@ -20,7 +20,7 @@ def read_deployment(state_file: Path) -> dict[str, Any]:
     checkpoint.
     """
     try:
-        content = json.loads(state_file.read_text())
+        content = json.loads(state_file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         for ending, program in _COMPRESSED.items():
             compressed = state_file.with_name(state_file.name + ending)

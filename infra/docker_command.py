@@ -29,7 +29,7 @@ def docker_config() -> Path:
 def read_object(path: Path) -> dict[str, object]:
     """Return the JSON object in a file, or an empty one if there is none."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

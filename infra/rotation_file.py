@@ -28,7 +28,7 @@ def read_rotation(checkout: Checkout, stack: str) -> Rotation:
     """
     path = path_of(checkout, stack)
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return applied_rotation(checkout, stack)
     except ValueError as error:

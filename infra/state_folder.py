@@ -69,7 +69,7 @@ def read_id(checkout: Checkout) -> str | None:
     """Return the id of the state, or None if it has none yet."""
     path = id_file(checkout)
     try:
-        text = path.read_text().strip()
+        text = path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return None
     if not _ID.fullmatch(text):

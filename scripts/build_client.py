@@ -46,7 +46,7 @@ def modules(root: Path = ROOT) -> dict[str, Path]:
             continue
         found[name] = path
         # Importing a module imports its packages first.
-        waiting += [name.rpartition(".")[0], *_imported(ast.parse(path.read_text()))]
+        waiting += [name.rpartition(".")[0], *_imported(ast.parse(path.read_text(encoding="utf-8")))]
     # `infra` contains only a docstring, and `infra.spec` has another name in the wheel.
     found.pop("infra", None)
     return found
@@ -83,7 +83,7 @@ def write_tree(folder: Path) -> None:
         target = folder / _renamed(name).replace(".", "/")
         target = target / "__init__.py" if path.name == "__init__.py" else target.with_suffix(".py")
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(rewritten(path.read_text()))
+        target.write_text(rewritten(path.read_text(encoding="utf-8")), encoding="utf-8")
     for pattern in DATA:
         for path in sorted(ROOT.glob(pattern)):
             target = folder / IMPORT_NAME / path.relative_to(ROOT)
@@ -92,7 +92,7 @@ def write_tree(folder: Path) -> None:
     (folder / IMPORT_NAME / "py.typed").touch()
     shutil.copyfile(ROOT / "client" / "README.md", folder / "README.md")
     shutil.copyfile(ROOT / "LICENSE", folder / "LICENSE")
-    (folder / "pyproject.toml").write_text(_pyproject(_version(folder)))
+    (folder / "pyproject.toml").write_text(_pyproject(_version(folder)), encoding="utf-8")
 
 
 def build(output: Path) -> Path:
@@ -163,7 +163,7 @@ include = ["{IMPORT_NAME}*"]
 
 
 def _project() -> dict[str, Any]:
-    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return project
 
 

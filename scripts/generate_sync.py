@@ -113,7 +113,11 @@ def main() -> int:
     check = parser.parse_args().check
     wanted = generated()
     present = {path for package in PACKAGES for path in (ROOT / package / "_sync").glob("*.py")}
-    stale = [path for path, text in wanted.items() if path not in present or path.read_text() != text]
+    stale = [
+        path
+        for path, text in wanted.items()
+        if path not in present or path.read_text(encoding="utf-8") != text
+    ]
     leftover = sorted(present - wanted.keys())
     for path in [*stale, *leftover]:
         print(f"{path.relative_to(ROOT)}: {'is stale' if path in wanted else 'has no source'}")

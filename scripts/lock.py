@@ -61,7 +61,9 @@ def main(arguments: list[str]) -> int:
 
 def record_sums() -> None:
     """Write the sums that Pulumi publishes for the pinned releases. If one is missing, leave the file unchanged."""
-    (aws,) = re.findall(r"^pulumi-aws==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    (aws,) = re.findall(
+        r"^pulumi-aws==(\S+)", (ROOT / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE
+    )
     wanted = [
         release
         for platform in RELEASE_PLATFORMS
@@ -80,7 +82,9 @@ def record_sums() -> None:
         )
         return
     lines = [f"{lists[release.list_url][release.archive]}  {release.archive}\n" for release in wanted]
-    releases.SUMS.write_text("".join([_SUMS_HEADER, *sorted(lines, key=lambda line: line.split()[1])]))
+    releases.SUMS.write_text(
+        "".join([_SUMS_HEADER, *sorted(lines, key=lambda line: line.split()[1])]), encoding="utf-8"
+    )
 
 
 def platforms() -> list[tuple[str, str, str]]:

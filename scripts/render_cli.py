@@ -72,13 +72,13 @@ def _cell(text: str) -> str:
 
 def main() -> int:
     text = page()
-    is_stale = not PAGE.exists() or PAGE.read_text() != text
+    is_stale = not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text
     if is_stale:
         check = "--check" in sys.argv
         print(f"cli: {'stale' if check else 'rendered'}: docs/{PAGE.name}")
         if check:
             return 1
-        PAGE.write_text(text)
+        PAGE.write_text(text, encoding="utf-8")
     return 0
 
 

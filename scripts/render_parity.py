@@ -60,13 +60,13 @@ def _table(what: str, rows: Mapping[str, Parity], *, named: bool = True) -> str:
 
 
 def main() -> int:
-    is_stale = not PAGE.exists() or PAGE.read_text() != page()
+    is_stale = not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page()
     if is_stale:
         check = "--check" in sys.argv
         print(f"parity: {'stale' if check else 'rendered'}: docs/{PAGE.name}")
         if check:
             return 1
-        PAGE.write_text(page())
+        PAGE.write_text(page(), encoding="utf-8")
     return 0
 
 

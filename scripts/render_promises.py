@@ -156,13 +156,13 @@ def assign(promises: list[Promise], markers: list[PromiseMarker], root: Path) ->
 def heading(root: Path, section: str) -> str:
     """Return the heading at an address of the form "docs/page.md#anchor", or "" if there is none."""
     path, _, anchor = section.partition("#")
-    text = (root / path).read_text() if (root / path).is_file() else ""
+    text = (root / path).read_text(encoding="utf-8") if (root / path).is_file() else ""
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return next((heading for heading in headings if anchor_of(heading) == anchor), "")
 
 
 def _benchmark_rows(root: Path) -> dict[str, list[str]]:
-    lines = (root / BENCHMARKS).read_text().splitlines()
+    lines = (root / BENCHMARKS).read_text(encoding="utf-8").splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     return {row[0]: row for row in cells}
 
@@ -202,22 +202,22 @@ def page(promises: list[Promise], root: Path) -> str:
 
 
 def main() -> int:
-    promises = read_catalogue((ROOT / CATALOGUE).read_text())
+    promises = read_catalogue((ROOT / CATALOGUE).read_text(encoding="utf-8"))
     markers = [
         marker
         for path in sorted((ROOT / "tests").rglob("test_*.py"))
-        for marker in read_markers(path.read_text(), path.relative_to(ROOT).as_posix())
+        for marker in read_markers(path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix())
     ]
     problems = assign(promises, markers, ROOT)
     for problem in problems:
         print(f"promises: {problem}", file=sys.stderr)
     text = page(promises, ROOT)
-    is_stale = not PAGE.exists() or PAGE.read_text() != text
+    is_stale = not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text
     is_check = "--check" in sys.argv
     if is_stale:
         print(f"promises: {'stale' if is_check else 'rendered'}: docs/{PAGE.name}")
         if not is_check:
-            PAGE.write_text(text)
+            PAGE.write_text(text, encoding="utf-8")
     return 1 if problems or (is_stale and is_check) else 0
 
 

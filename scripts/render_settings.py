@@ -63,12 +63,12 @@ def _table(settings: list[Setting]) -> str:
 
 def main() -> int:
     stale = []
-    wanted = {ROOT / "Pulumi.yaml": pulumi_yaml(), PAGE: settings_page(PAGE.read_text())}
+    wanted = {ROOT / "Pulumi.yaml": pulumi_yaml(), PAGE: settings_page(PAGE.read_text(encoding="utf-8"))}
     for path, text in wanted.items():
-        if not path.exists() or path.read_text() != text:
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(path.name)
             if "--check" not in sys.argv:
-                path.write_text(text)
+                path.write_text(text, encoding="utf-8")
     if stale:
         print(f"settings: {'stale' if '--check' in sys.argv else 'rendered'}: {', '.join(stale)}")
     return 1 if stale and "--check" in sys.argv else 0

@@ -81,7 +81,7 @@ def _log_in(folder: Path, registry: str, token: str) -> None:
     base64.b64decode(token, validate=True)
     path = folder / "config.json"
     path.touch(mode=0o600)
-    path.write_text(json.dumps({"auths": {registry: {"auth": token}}}))
+    path.write_text(json.dumps({"auths": {registry: {"auth": token}}}), encoding="utf-8")
 
 
 def _docker(arguments: list[str], config: str | None = None) -> str:

@@ -136,7 +136,7 @@ def _postgres_exporter(args: MonitoringArgs) -> _Part:
     return _Part(
         POSTGRES_EXPORTER,
         configuration.postgres_exporter_command(),
-        {**files, "queries.yml": configuration.POSTGRES_QUERIES.read_text()},
+        {**files, "queries.yml": configuration.POSTGRES_QUERIES.read_text(encoding="utf-8")},
         environment=configuration.postgres_exporter_environment("postgres", postgres.PORT, login),
     )
 

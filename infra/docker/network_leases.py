@@ -66,7 +66,7 @@ def take_leases(checkout: Checkout, stack: str, settings: StackSettings) -> Netw
     Raises SettingError if a port or a subnet that a setting names is in use.
     """
     path = checkout.stack_dir(stack) / "leases.json"
-    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     own = _own_ports(checkout, stack)
     set_ports = named_ports(settings)
     if not settings.monitoring:
@@ -213,7 +213,7 @@ def _overlaps(subnet: IPv4Network, others: Iterable[IPv4Network]) -> bool:
 def _routed() -> list[IPv4Network]:
     """Return the networks to which this machine has a route, without the default route."""
     try:
-        lines = _ROUTES.read_text().splitlines()[1:]
+        lines = _ROUTES.read_text(encoding="utf-8").splitlines()[1:]
     except OSError:
         return []
     found = []

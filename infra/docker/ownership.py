@@ -218,7 +218,7 @@ def _adopted_file(checkout: Checkout, stack: str) -> Path:
 def _adopted(checkout: Checkout, stack: str) -> dict[str, str]:
     """Return the owner label of each adopted volume, by the volume's name."""
     try:
-        adopted: dict[str, str] = json.loads(_adopted_file(checkout, stack).read_text())
+        adopted: dict[str, str] = json.loads(_adopted_file(checkout, stack).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     return adopted

@@ -59,7 +59,7 @@ def ensure(checkout: Checkout, arch: str, lock: Path = LOCK) -> Path:
         wheels = draft / "wheels"
         wheels.mkdir()
         wanted = draft / "requirements.lock"
-        wanted.write_text(without_markers(lock.read_text()))
+        wanted.write_text(without_markers(lock.read_text(encoding="utf-8")), encoding="utf-8")
         _download(wanted, wheels, arch)
         _publish(wheels, target)
     except OSError as error:

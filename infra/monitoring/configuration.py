@@ -30,7 +30,7 @@ POSTGRES_QUERIES = _HERE / "postgres_queries.yml"
 
 def rule_files() -> dict[str, str]:
     """Return the text of each file of alert rules that every stack has, by file name."""
-    return {path.name: path.read_text() for path in sorted(RULES.glob("*.yml"))}
+    return {path.name: path.read_text(encoding="utf-8") for path in sorted(RULES.glob("*.yml"))}
 
 
 def stack_targets(access_port: int, more: Mapping[str, str]) -> dict[str, list[str]]:

@@ -51,7 +51,7 @@ _CONNECT_SECONDS = 5
 
 def rule_file(name: str) -> dict[str, str]:
     """Return the additional rules for replicas of `postgres` or `redis`, by file name."""
-    return {f"rules-{name}-replicas.yml": (REPLICA_RULES / f"{name}.yml").read_text()}
+    return {f"rules-{name}-replicas.yml": (REPLICA_RULES / f"{name}.yml").read_text(encoding="utf-8")}
 
 
 def postgres_jobs(members: Mapping[str, str], stores: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -88,10 +88,12 @@ def redis_jobs(servers: Sequence[str], sentinels: Sequence[str]) -> list[dict[st
 
 def postgres_queries() -> str:
     """Return the queries of the exporters of a Postgres with replicas."""
-    queries = yaml.safe_load(POSTGRES_QUERIES.read_text())
+    queries = yaml.safe_load(POSTGRES_QUERIES.read_text(encoding="utf-8"))
     for name in _QUERIES_OF_PRIMARY:
         queries[name]["query"] = f"{queries[name]['query'].rstrip()} WHERE NOT pg_is_in_recovery()"
-    return yaml.safe_dump(queries | yaml.safe_load(REPLICA_QUERIES.read_text()), sort_keys=False)
+    return yaml.safe_dump(
+        queries | yaml.safe_load(REPLICA_QUERIES.read_text(encoding="utf-8")), sort_keys=False
+    )
 
 
 def postgres_exporters_command(members: Mapping[str, str]) -> list[str]:

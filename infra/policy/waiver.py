@@ -58,7 +58,7 @@ def read_waivers(path: Path, rules: Collection[str], on: datetime.date) -> tuple
     import yaml
 
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         content, duplicate = yaml.safe_load(text), _duplicate_key(text)
     except (OSError, UnicodeDecodeError) as error:
         raise WaiverError(f"cannot read {path}: {error}") from error

@@ -59,7 +59,8 @@ class Journal:
     def active(self) -> list[ActiveFault]:
         """Return the recorded faults, the last one first."""
         found = [
-            ActiveFault(**json.loads(path.read_text())) for path in sorted(self.folder.glob("fault-*.json"))
+            ActiveFault(**json.loads(path.read_text(encoding="utf-8")))
+            for path in sorted(self.folder.glob("fault-*.json"))
         ]
         return sorted(found, key=lambda each: -each.until)
 

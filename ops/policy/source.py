@@ -17,7 +17,7 @@ def read_plan(file: str) -> Plan:
     """Read a preview from a file, or from standard input for `-`. Raise OpsError (2) if it is not one."""
     name = "standard input" if file == "-" else file
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text()
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise OpsError(f"cannot read {name}: {error}", Exit.USAGE) from error
     try:

@@ -26,7 +26,7 @@ def html_page(title: str, *content: Child | Iterable[Child]) -> str:
                 element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
                 element("meta", name="viewport", content="width=device-width, initial-scale=1"),
                 element("title", title),
-                element("style", _STYLE.read_text()),
+                element("style", _STYLE.read_text(encoding="utf-8")),
             ),
             element("body", element("h1", title), *content),
             lang="en",

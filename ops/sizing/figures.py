@@ -39,7 +39,7 @@ class Figures:
 def read_figures(page: Path = _PAGE) -> Figures:
     """Return the figures of the last `make bench`. Raise OpsError if the page or one of its rows is missing."""
     try:
-        text = page.read_text()
+        text = page.read_text(encoding="utf-8")
     except OSError as error:
         raise OpsError(
             f"cannot read the measured costs in {page}: {error.strerror}; run this command in a checkout of groundwork"

@@ -49,7 +49,7 @@ class Prices:
 def read_prices(path: Path, found: Iterable[Estimate]) -> Prices:
     """Return the prices of a file. Raise OpsError (2) if it is not valid or lacks a price that is needed."""
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise OpsError(f"cannot read prices from {path}: {error.strerror}", Exit.USAGE) from error
     except ValueError as error:

@@ -70,5 +70,5 @@ def render(migrations_digest: str, lines: Sequence[str]) -> str:
 
 def locked(lockfile: Path = LOCKFILE) -> tuple[str, list[str]]:
     """Return the digest of the migrations at the time of recording, and the recorded lines of QUERY."""
-    content = json.loads(lockfile.read_text())
+    content = json.loads(lockfile.read_text(encoding="utf-8"))
     return str(content["migrations"]), [str(line) for line in content["grants"]]

@@ -32,7 +32,7 @@ def render(queries: Mapping[str, NamedQuery], described: Mapping[str, Descriptio
 def offline_problems(queries: Mapping[str, NamedQuery], lockfile: Path = LOCKFILE) -> list[str]:
     """Return stale entries of the lockfile, and mismatches between it and Python."""
     try:
-        locked: dict[str, Any] = json.loads(lockfile.read_text())
+        locked: dict[str, Any] = json.loads(lockfile.read_text(encoding="utf-8"))
         return _problems(queries, locked)
     except (OSError, ValueError) as error:
         return [f"cannot read {lockfile.name} ({error}); {_REFRESH}"]

@@ -137,7 +137,8 @@ def _refuse_a_living_owner(found: list[DockerResource], stack: str) -> None:
         try:
             is_alive = (
                 bool(each.state)
-                and (Path(each.folder) / state_folder.ID_FILE).read_text().strip() == each.state
+                and (Path(each.folder) / state_folder.ID_FILE).read_text(encoding="utf-8").strip()
+                == each.state
             )
         except PermissionError as error:
             raise OpsError(

@@ -81,7 +81,7 @@ def _error_messages(events: Path) -> Iterator[str]:
 
 
 def _events(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
             yield json.loads(line)
         except ValueError:

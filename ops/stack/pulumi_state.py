@@ -44,7 +44,7 @@ class LocalState:
         folder = self.checkout.backend_dir / ".pulumi" / "locks" / "organization" / PROJECT / self.stack
         for path in folder.glob("*.json"):
             try:
-                lock = json.loads(path.read_text())
+                lock = json.loads(path.read_text(encoding="utf-8"))
                 pid, host = int(lock["pid"]), lock["hostname"]
                 locked_at = path.stat().st_mtime
             except (OSError, ValueError, KeyError):

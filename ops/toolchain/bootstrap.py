@@ -103,7 +103,7 @@ def fingerprint(root: str) -> str:
 
 def read(stamp: str) -> str:
     try:
-        with open(stamp) as opened:
+        with open(stamp, encoding="utf-8") as opened:
             return opened.read()
     except OSError:
         return ""
@@ -206,7 +206,7 @@ def make(root: str, stamp: str, wanted: str, lock: int) -> None:
             import_own_modules_first(root)
             # Written last and atomically, so that an interrupted installation is repeated.
             draft = stamp + ".draft"
-            with open(draft, "w") as opened:
+            with open(draft, "w", encoding="utf-8") as opened:
                 opened.write(wanted)
             os.replace(draft, stamp)
     except OSError as error:
@@ -232,11 +232,11 @@ def install_by_uv(root: str, python: str, listed: str, lock: int, progress: Inst
     """
     requirements = os.path.join(root, "requirements.lock")
     uv_lock = os.path.join(root, ".venv", "groundwork-uv.lock")
-    with open(requirements) as opened:
+    with open(requirements, encoding="utf-8") as opened:
         found = re.search(r"^uv==(?:.*\\\n)*.*\n", opened.read(), re.MULTILINE)
     if found is None:
         return False
-    with open(uv_lock, "w") as opened:
+    with open(uv_lock, "w", encoding="utf-8") as opened:
         opened.write(found.group())
     progress.doing = "installing uv"
     settings = uv_settings(listed, dict(os.environ))
@@ -414,7 +414,7 @@ def is_sound(venv: str, python: str) -> bool:
         said = subprocess.run(
             [python, "-c", question], capture_output=True, text=True, timeout=60, check=True
         )
-        with open(os.path.join(venv, "bin", "pip")) as script:
+        with open(os.path.join(venv, "bin", "pip"), encoding="utf-8") as script:
             # The first line of a script contains the interpreter's path, which reveals a moved checkout.
             is_here = python in script.read(4096)
     except (OSError, subprocess.SubprocessError):

@@ -318,7 +318,7 @@ def _start(checkout: Checkout, progress: Progress) -> Engine:
 def _names_running(pid_file: Path, name: str) -> bool:
     """Return whether a pid file holds the id of a running process of this name."""
     try:
-        return process.is_running(int(pid_file.read_text()), name)
+        return process.is_running(int(pid_file.read_text(encoding="utf-8")), name)
     except (OSError, ValueError):
         return False
 
@@ -347,7 +347,7 @@ def _last_words(log: Path | None) -> str:
     if log is None:
         return ""
     try:
-        lines = log.read_text(errors="replace").splitlines()[-40:]
+        lines = log.read_text(errors="replace", encoding="utf-8").splitlines()[-40:]
     except OSError:
         return ""
     relevant = [line for line in lines if re.search("failed to start|level=(error|fatal)", line)]

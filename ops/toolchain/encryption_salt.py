@@ -56,7 +56,7 @@ def salt_of_state(checkout: Checkout, stack: str) -> str | None:
     """Return the salt of a stack in the local backend, or None for an unknown stack."""
     state = checkout.state_file(stack)
     try:
-        with state.open() as opened:
+        with state.open(encoding="utf-8") as opened:
             found = re.search(r'"salt":\s*"(v1:[^"]+)"', opened.read(_STATE_HEAD_CHARACTERS))
     except FileNotFoundError:
         return None
@@ -118,6 +118,6 @@ def _refresh_index(checkout: Checkout, path: Path) -> None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(errors="replace")
+        return path.read_text(errors="replace", encoding="utf-8")
     except OSError:
         return ""

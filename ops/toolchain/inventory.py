@@ -81,7 +81,7 @@ def remember(checkout: Checkout, choice: Choice) -> None:
 def recall(checkout: Checkout) -> Choice | None:
     """Return the recorded choice, or None if there is none or its file has changed."""
     try:
-        choice = Choice(**json.loads(record(checkout).read_text()))
+        choice = Choice(**json.loads(record(checkout).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
     return choice if choice.holds() else None

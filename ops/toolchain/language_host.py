@@ -191,7 +191,7 @@ def plugins_of(python: str) -> Iterator[tuple[str, str, str]]:
     They are read from a file in each package, without starting that interpreter.
     """
     for path in sorted(Path(python).parent.parent.glob("lib/python3*/site-packages/*/pulumi-plugin.json")):
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         if content.get("resource") and content.get("version"):
             version = str(content["version"]).removeprefix("v")
             yield (content.get("name") or path.parent.name, f"v{version}", content.get("server") or "")

@@ -197,7 +197,9 @@ def is_running(pid: int, name: str) -> bool:
         return True
     try:
         # "PID (name) STATE ...": the name may contain anything and ends at the last parenthesis.
-        found, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+        found, _, rest = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").partition("(")[2].rpartition(")")
+        )
     except OSError:
         return True
     return name in found and rest.split()[0] != "Z"

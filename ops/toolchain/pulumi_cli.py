@@ -233,11 +233,11 @@ def _build(checkout: Checkout, progress: Progress, on_linking: Callable[[], None
             scripts / "cmd" / "pulumi-language-python-exec",
             scripts / "dist" / "pulumi-resource-pulumi-python",
         ):
-            _executable(folder / script.name, script.read_text())
+            _executable(folder / script.name, script.read_text(encoding="utf-8"))
         _executable(folder / LANGUAGE_HOST, _LAUNCHER)
     return _cli(target / "bin" / "pulumi", versions.PULUMI, ToolSource.BUILT)
 
 
 def _executable(path: Path, content: str) -> None:
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     path.chmod(0o755)

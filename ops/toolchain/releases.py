@@ -50,7 +50,7 @@ def plugin(name: str, version: str, platform: str) -> Release:
 
 def checksum(release: Release) -> str | None:
     """Return the SHA-256 sum of the archive in hex, or None if it is not known."""
-    recorded = read_sums(SUMS.read_text())
+    recorded = read_sums(SUMS.read_text(encoding="utf-8"))
     if release.archive in recorded:
         return recorded[release.archive]
     return published_sums(release.list_url).get(release.archive)

@@ -49,7 +49,7 @@ def main() -> int:
     settings = ROOT / f"Pulumi.{STACK}.yaml"
     if settings.exists():
         return _refuse(f"{settings.name} exists; remove stack {STACK!r} and this file first")
-    settings.write_text(SETTINGS)
+    settings.write_text(SETTINGS, encoding="utf-8")
     try:
         try:
             _take_all(browser)
@@ -104,7 +104,7 @@ def _application(containers: dict[str, str]) -> Iterator[None]:
         "--volumes-from", f"{access}:ro", "--user", docker("inspect", "--format", "{{.Config.User}}", access).strip(),
         *(f"--env={key}={value}" for key, value in environment.items()),
         "--entrypoint", "python3", docker("inspect", "--format", "{{.Image}}", access).strip(),
-        "-c", Path(__file__).with_name("application.py").read_text(),
+        "-c", Path(__file__).with_name("application.py").read_text(encoding="utf-8"),
     )  # fmt: skip
     try:
         yield

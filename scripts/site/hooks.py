@@ -17,7 +17,9 @@ DOCS = ROOT / "docs"
 def on_files(files: Any, *, config: Any) -> Any:
     """Add the pages from outside docs/, and the decision records to the navigation."""
     for source, page in PAGES.items():
-        files.append(File.generated(config, page, content=rewrite((ROOT / source).read_text(), ROOT)))
+        files.append(
+            File.generated(config, page, content=rewrite((ROOT / source).read_text(encoding="utf-8"), ROOT))
+        )
     records = sorted(path.relative_to(DOCS).as_posix() for path in (DOCS / "adr").glob("*.md"))
     config["nav"].append({"Decisions": records})
     return files

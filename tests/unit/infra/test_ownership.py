@@ -259,10 +259,10 @@ def test_a_stack_is_not_adopted_while_its_owner_exists_or_a_restore_is_unfinishe
     assert refused.value.exit_code == Exit.REFUSED
     read_text = Path.read_text
 
-    def read_own(path: Path) -> str:
+    def read_own(path: Path, encoding: str) -> str:
         if path == id_file(there):
             raise PermissionError
-        return read_text(path)
+        return read_text(path, encoding)
 
     # The owner's folder has mode 0700. The error is simulated, because root may read it.
     with monkeypatch.context() as patched:
