@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ FARGATE_VCPU, FARGATE_GB, STORAGE_GB = "fargate.vcpu", "fargate.gb", "gp3.gb"
 _APPLICATION, _ACCESS, _ACCESS_TASKS = (1.0, 2.0), (0.25, 0.5), 2
 # A primary and a standby of Postgres, and the default of awsRedisNodes.
 _SERVERS = 2
+# So that no sum is infinite.
+_MOST_PRICE = 1e12
 _KEYS = {"as_of", "currency", "region", "hour", "month"}
 
 
@@ -84,7 +85,7 @@ def _table(content: Mapping[str, object], name: str, path: Path) -> dict[str, fl
                 f'{path}: {name}.{key!r} is a table, not a price; quote names with dots, like "db.r7g.large" = 0.5',
                 Exit.USAGE,
             )
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST_PRICE:
             raise OpsError(
                 f"{path}: {name}.{key!r} is {value!r}, which is not a price; write a number of at least 0, like 0.5",
                 Exit.USAGE,

@@ -167,6 +167,15 @@ def test_the_title_has_no_exponent(load: Load, title: str) -> None:
             PRICES.replace("0.05", "nan"),
             "hour.'cache.t4g.small' is nan, which is not a price; write a number",
         ),
+        (PRICES.replace("0.05", "1" + "0" * 400), "which is not a price; write a number"),
+        (
+            PRICES.replace("0.05", "1e308"),
+            "hour.'cache.t4g.small' is 1e+308, which is not a price; write a number",
+        ),
+        (
+            PRICES.replace("0.05", "inf"),
+            "hour.'cache.t4g.small' is inf, which is not a price; write a number",
+        ),
         (
             PRICES.replace('"db.t4g.medium"', "db.t4g.medium"),
             "hour.'db' is a table, not a price; quote names",
