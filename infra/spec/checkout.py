@@ -22,6 +22,11 @@ CACHE_VARIABLE = "GROUNDWORK_CACHE"
 STATE_LABEL = f"{PROJECT}.state"
 
 
+def stack_of(settings: Path) -> str:
+    """Return the stack of a file Pulumi.NAME.yaml. Its name may contain dots."""
+    return settings.name.removeprefix("Pulumi.").removesuffix(".yaml")
+
+
 @dataclass(frozen=True)
 class Checkout:
     """The folders of a checkout.
@@ -67,7 +72,7 @@ class Checkout:
 
     def stacks(self) -> list[str]:
         """Return the names of the stacks that have settings, whether or not they are up."""
-        return sorted(path.name.split(".")[1] for path in self.root.glob("Pulumi.*.yaml"))
+        return sorted(map(stack_of, self.root.glob("Pulumi.*.yaml")))
 
     def state_file(self, stack: str) -> Path:
         """Return the file of a stack's state in Pulumi's local backend."""

@@ -10,9 +10,11 @@ import signal
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
 from infra.spec.checkout import PROJECT, STATE_VARIABLE, Checkout
+from ops.commands import names
 from ops.git import NotOwnerError
 from ops.toolchain import encryption_salt, process
 from tests.promises import promise
@@ -48,9 +50,9 @@ def settings(checkout: Checkout) -> Path:
     return path
 
 
-def run_pulumi(checkout: Checkout, settings: Path, salt: str = SALT) -> None:
+def run_pulumi(checkout: Checkout, settings: Path, salt: str = SALT, stack: str = "dev") -> None:
     """Do what Pulumi does when it creates a stack: write a state, and add a salt to the file if there is none."""
-    state = checkout.backend_dir / ".pulumi" / "stacks" / PROJECT / "dev.json"
+    state = checkout.backend_dir / ".pulumi" / "stacks" / PROJECT / f"{stack}.json"
     state.parent.mkdir(parents=True, exist_ok=True)
     provider = f'"secrets_providers": {{"type": "passphrase", "state": {{"salt": "{salt}"}}}}'
     state.write_text(f'{{"version": 3, "checkpoint": {{"latest": {{{provider}}}}}}}')
@@ -74,6 +76,21 @@ def test_a_clean_filter_alone_does_not_keep_git_status_clean(checkout: Checkout,
     run_pulumi(checkout, settings)
     assert git(checkout, "status", "--porcelain") == " M Pulumi.dev.yaml\n"
     assert git(checkout, "diff") == ""
+
+
+def test_a_stack_with_a_dot_in_its_name_has_its_own_salt(
+    checkout: Checkout, settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dotted = settings.with_name("Pulumi.dev.eu.yaml")
+    dotted.write_text(SETTINGS)
+    run_pulumi(checkout, dotted, stack="dev.eu")
+    encryption_salt.ensure(checkout)
+    assert SALT in dotted.read_text()
+    assert "encryptionsalt" not in settings.read_text()
+    assert checkout.stacks() == ["dev", "dev.eu"]
+    monkeypatch.setattr(names, "_ROOT", checkout.root)
+    context = click.Context(click.Command("up"))
+    assert names.complete_stacks(context, click.Option(["--stack"]), "dev.") == ["dev.eu"]
 
 
 def test_checking_out_the_file_restores_its_salt(checkout: Checkout, settings: Path) -> None:
