@@ -275,10 +275,10 @@ def launcher(root: str) -> str:
 def import_own_modules_first(root: str) -> None:
     """Let the command `groundwork` import the modules of this checkout, whatever the folders of PYTHONPATH contain."""
     statement = f"sys.path.insert(0, {root!r})\n"
-    with open(launcher(root)) as opened:
+    with open(launcher(root), encoding="utf-8") as opened:
         script = opened.read()
     if statement not in script:
-        with open(launcher(root), "w") as opened:
+        with open(launcher(root), "w", encoding="utf-8") as opened:
             opened.write(script.replace("from ops.cli import", f"{statement}from ops.cli import", 1))
 
 
