@@ -182,6 +182,6 @@ def test_previews_that_would_lose_data_are_refused(made: Engine, judged: Judged)
 def test_deletion_of_a_protected_resource_is_refused_although_the_preview_fails(
     made: Engine, judged: Judged
 ) -> None:
-    content = made.preview(without(good_stack(), "replica"))
+    content = made.preview(without(good_stack(), "redis"))
     assert judged("check", content).code == 1
     assert judged("firewall", content).code == 7

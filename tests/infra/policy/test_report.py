@@ -59,13 +59,13 @@ def test_violated_rule_and_changes_in_place_are_shown_and_secrets_are_hidden(
     assert CANARY not in text
 
 
-def test_deleted_database_is_refused_and_the_engines_error_is_shown(
+def test_deleted_protected_server_is_refused_and_the_engines_error_is_shown(
     made: Engine, commented: Commented
 ) -> None:
-    code, text = commented(made.preview(without(good_stack(), "replica")))
+    code, text = commented(made.preview(without(good_stack(), "redis")))
     assert code == Exit.REFUSED
     assert "**Refused: data would be lost.**" in text
     assert "`DataLoss.delete`" in text
     # Protected resources end a preview.
     assert "**preview failed**" in text
-    assert "failed at `replica`" in text
+    assert "failed at `redis`" in text

@@ -58,7 +58,8 @@ def open_sync(database: Database) -> Iterator[OpenSync]:
 
 @pytest.fixture
 def data(open_sync: OpenSync) -> DataAccess:
-    return open_sync()
+    # A busy machine may need long to find a deadlock.
+    return open_sync(deadline_seconds=60.0)
 
 
 @pytest.fixture
