@@ -62,19 +62,19 @@ def flush_cache(redis_url: str, containers: Sequence[str], progress: Progress) -
     from cache.url_source import UrlSource
 
     settings = CacheSettings(UrlSource("REDIS_URL", BackupError, redis_url), near_entries=0)
-    for attempt in range(_TRIES):
+    reason = ""
+    for _ in range(_TRIES):
         try:
             invalidate_namespaces(settings)
             return
         except OpsError as error:
-            if attempt == _TRIES - 1:
-                progress(
-                    f"warning: cannot invalidate the cache ({error}); stopping {', '.join(running)} instead, because a"
-                    " restart invalidates all entries. The next `groundwork up` starts Redis again"
-                )
-                docker("stop", *running, timeout_seconds=STOP_LIMIT_SECONDS)
-                return
+            reason = str(error)
             time.sleep(0.5)
+    progress(
+        f"warning: cannot invalidate the cache ({reason}); stopping {', '.join(running)} instead, because a restart"
+        " invalidates all entries. The next `groundwork up` starts Redis again"
+    )
+    docker("stop", *running, timeout_seconds=STOP_LIMIT_SECONDS)
 
 
 def invalidate_namespaces(settings: CacheSettings) -> None:
