@@ -250,7 +250,7 @@ def _check_access(settings: AwsTargetSettings) -> None:
         require_match(
             "awsAccessImage",
             settings.aws_access_image,
-            rf"[0-9]{{12}}\.dkr\.ecr\.{settings.aws_region}\.amazonaws\.com(\.cn)?/[a-z0-9._/-]+@sha256:[0-9a-f]{{64}}",
+            rf"[0-9]{{12}}\.dkr\.ecr\.{settings.aws_region}\.amazonaws\.com/[a-z0-9._/-]+@sha256:[0-9a-f]{{64}}",
             "image in the region's ECR with its digest",
             f"123456789012.dkr.ecr.{settings.aws_region}.amazonaws.com/access@sha256:0123..."
             " (a tag can move to another image, and tasks cannot reach other registries)",
