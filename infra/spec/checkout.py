@@ -22,7 +22,7 @@ CACHE_VARIABLE = "GROUNDWORK_CACHE"
 STATE_LABEL = f"{PROJECT}.state"
 
 
-def stack_of(settings: Path) -> str:
+def stack_of_file(settings: Path) -> str:
     """Return the stack of a file Pulumi.NAME.yaml. Its name may contain dots."""
     return settings.name.removeprefix("Pulumi.").removesuffix(".yaml")
 
@@ -72,7 +72,7 @@ class Checkout:
 
     def stacks(self) -> list[str]:
         """Return the names of the stacks that have settings, whether or not they are up."""
-        return sorted(map(stack_of, self.root.glob("Pulumi.*.yaml")))
+        return sorted(map(stack_of_file, self.root.glob("Pulumi.*.yaml")))
 
     def state_file(self, stack: str) -> Path:
         """Return the file of a stack's state in Pulumi's local backend."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from infra.spec.checkout import stack_of
+from infra.spec.checkout import stack_of_file
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 ROLES = ("app", "readonly", "monitor", "migrator", "ops")
@@ -22,7 +22,7 @@ _ROOT = Path(__file__).parents[2]
 
 def complete_stacks(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Complete a stack's name from the files Pulumi.NAME.yaml."""
-    names = map(stack_of, _ROOT.glob("Pulumi.*.yaml"))
+    names = map(stack_of_file, _ROOT.glob("Pulumi.*.yaml"))
     return sorted(name for name in names if name.startswith(incomplete))
 
 

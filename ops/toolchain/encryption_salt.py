@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from infra.atomic_write import put
-from infra.spec.checkout import Checkout, stack_of
+from infra.spec.checkout import Checkout, stack_of_file
 from infra.state_folder import make_private
 from ops.git import GitError, NotOwnerError, git
 
@@ -37,7 +37,7 @@ def settle(checkout: Checkout, is_index_stale: bool = False) -> None:
     """
     for path in sorted(checkout.root.glob("Pulumi.*.yaml")):
         record = _records(checkout) / path.name
-        salt = salt_of_state(checkout, stack_of(path))
+        salt = salt_of_state(checkout, stack_of_file(path))
         wanted = f"encryptionsalt: {salt}\n" if salt else ""
         text = path.read_text(encoding="utf-8")
         found = LINE.search(text)
