@@ -220,6 +220,10 @@ class RecordRepository(Generic[R, N]):
             self._pool.after_commit(invalidate, invalidate)
             raise
         self._pool.after_commit(invalidate, invalidate)
+        transaction = current_transaction(self._pool)
+        if transaction is not None and len(deleted) < len(record_ids):
+            # Also invalidate them after ROLLBACK: another program has deleted some of them before.
+            transaction.repairs.append(invalidate)
         return len(deleted)
 
     def _invalidate_deleted(self, record_ids: Sequence[int]) -> None:

@@ -97,6 +97,22 @@ def test_an_error_that_leaves_the_block_rolls_back_all_writes(data: DataAccess, 
     assert data.users.upsert(ADA).username == "ada"
 
 
+def test_a_delete_that_finds_no_row_removes_the_stale_entry_although_it_is_rolled_back(
+    data: DataAccess, database: Database
+) -> None:
+    ways: tuple[Callable[[int], object], ...] = (
+        lambda user_id: data.users.delete(user_id),
+        lambda user_id: data.users.delete_many([user_id]) or data.users.get(user_id),
+    )
+    for n, delete in enumerate(ways, start=1):
+        user = data.users.get(data.users.add(NewUser(github_id=n, username="u")).id)
+        database.psql(f"DELETE FROM groundwork.users WHERE id = {user.id}")
+        assert data.users.find(user.id) == user
+        with in_case(n), pytest.raises(NotFound), data.transaction():
+            delete(user.id)
+        assert data.users.find(user.id) is None
+
+
 def test_async_transactions_do_the_same(settings: tuple[Any, Any], database: Database) -> None:
     async def body(data: AsyncDataAccess) -> None:
         async with data.transaction():
