@@ -87,7 +87,7 @@ def reclaim(server: Any, namespace: str, entities: Sequence[str], rate: float, p
 
 
 def key_patterns(namespace: str, pattern: str, layer: str) -> list[str]:
-    """Return the patterns for SCAN for `pattern`, a glob over `v{schema}:{entity}:{{id}}`.
+    """Return the patterns for SCAN for `pattern`, a glob over `vSCHEMA:ENTITY:{ID}`.
 
     A feed's pattern includes its pages. Raises CacheSettingError if the pattern cannot match anything, or is of another
     namespace.

@@ -1,4 +1,4 @@
-"""The keys in Redis: `gw:{namespace}:v{schema}:{entity}:{{id}}` for a value, with the prefix `gwl` for its lease.
+"""The keys in Redis: `gw:NAMESPACE:vSCHEMA:ENTITY:{ID}` for a value, with the prefix `gwl` for its lease.
 
 The braces around the id are a hash tag of Redis Cluster, so that a value and its lease are in the same slot. Leases
 have a different prefix so that clients which track values are not notified of leases.

@@ -20,7 +20,7 @@ from ops.doctor.examination import Examination
 from ops.rotation.login_drift import QUERY, login_differences
 from ops.servers.errors import NotVisible, ServerUnreachable, TooSlow
 from ops.servers.lock_waits import lock_waits
-from ops.servers.monitored_postgres import Row
+from ops.servers.monitored_postgres import CONNECTION_LIMIT, Row
 from ops.servers.statement_text import without_literals
 
 _LIMITS = """
@@ -29,9 +29,8 @@ SELECT rolname, rolconnlimit AS "limit", count(pid) AS used,
 FROM pg_roles LEFT JOIN pg_stat_activity ON usesysid = pg_roles.oid AND backend_type = 'client backend'
 WHERE rolcanlogin GROUP BY 1, 2 ORDER BY 1
 """
-_SERVER = """
-SELECT count(*) AS used, current_setting('max_connections')::int
-       - current_setting('superuser_reserved_connections')::int AS "limit"
+_SERVER = f"""
+SELECT count(*) AS used, {CONNECTION_LIMIT} AS "limit"
 FROM pg_stat_activity WHERE backend_type = 'client backend'
 """
 _LONG = """

@@ -29,6 +29,10 @@ CONNECT_SECONDS = 3
 STATEMENT_SECONDS = 4
 ANSWER_SECONDS = 6.0
 QUERY_CANCELED = "57014"
+# SQL for the number of connections that logins other than superusers share. RDS reserves some more for its own.
+CONNECTION_LIMIT = """(current_setting('max_connections')::int
+       - current_setting('superuser_reserved_connections')::int
+       - coalesce(nullif(current_setting('rds.rds_superuser_reserved_connections', true), '')::int, 0))"""
 Row = Mapping[str, Any]
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from typing import Any
 from infra.outputs import server_urls
 from ops.servers.access_metrics import MetricKey, access_metrics
 from ops.servers.errors import ServerUnreachable
-from ops.servers.monitored_postgres import MonitoredPostgres, Row
+from ops.servers.monitored_postgres import CONNECTION_LIMIT, MonitoredPostgres, Row
 from ops.servers.monitored_redis import MonitoredRedis
 from ops.servers.monitored_stack import MonitoredStack
 from ops.servers.replication import postgres_replicas
@@ -19,11 +19,11 @@ from ops.top.statements import StatementSampler
 APPLICATION = "groundwork top"
 # Sessions in a transaction come first, so that only idle ones are left out.
 _MOST_SESSIONS = 500
-_SERVER = """
+_SERVER = f"""
 SELECT current_setting('server_version') AS version, pg_is_in_recovery() AS is_replica,
        pg_postmaster_start_time()::text || coalesce(stats_reset::text, '') AS epoch,
        extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float AS uptime_seconds,
-       current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int AS max,
+       {CONNECTION_LIMIT} AS max,
        xact_commit, xact_rollback, blks_hit, blks_read, deadlocks, temp_bytes, activity.*
 FROM pg_stat_database CROSS JOIN (
     SELECT count(*) AS used, count(*) FILTER (WHERE state = 'active') AS active,

@@ -36,6 +36,13 @@ def test_a_login_near_its_connection_limit_is_named(asked: Ask, database: Databa
         assert "raise the role's limit" in found.advice
 
 
+def test_connections_that_rds_reserves_are_not_counted_as_free(asked: Ask, database: Database) -> None:
+    assert "of 97 in use" in asked("postgres-connections").text
+    # RDS has this parameter, with this value.
+    database.psql(f"ALTER DATABASE {database.name} SET rds.rds_superuser_reserved_connections = 2")
+    assert "of 95 in use" in asked("postgres-connections").text
+
+
 def test_a_login_at_its_limit_fails(ill_postgres: Server, ill_stack: MonitoredStack) -> None:
     ill_postgres.psql("ALTER ROLE readonly_a CONNECTION LIMIT 2")
     try:
