@@ -172,7 +172,7 @@ def assemble(checkout: Checkout, entries: dict[Path, Path], refresh: str = "") -
             if not target.is_dir():
                 raise
     except OSError as error:
-        raise InfraError(f"cannot assemble the build context {target}: {error.strerror}") from error
+        raise InfraError(f"cannot assemble the build context {target}: {error.strerror or error}") from error
     finally:
         if draft is not None:
             shutil.rmtree(draft, ignore_errors=True)

@@ -109,20 +109,23 @@ def bind(host: str, port: int) -> socket.socket:
     """Return a listening socket. Raise OpsError if the address is in use, not local, or unknown."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
+        if not host.isascii():
+            # create_server would leave its socket open.
+            host.encode("idna")
         return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         option = _wrong_option(error)
         advice = f"; choose another with {option}" if option else ""
         raise OpsError(f"cannot listen on {host} port {port}: {reason}{advice}") from error
 
 
-def _wrong_option(error: OSError | OverflowError) -> str | None:
+def _wrong_option(error: OSError | OverflowError | UnicodeError) -> str | None:
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, OverflowError) or number in (errno.EADDRINUSE, errno.EACCES):
         return "--port"
     # create_server replaces a gaierror by an OSError with its number, which is negative.
-    is_host = number == errno.EADDRNOTAVAIL or (number or 0) < 0
+    is_host = isinstance(error, UnicodeError) or number == errno.EADDRNOTAVAIL or (number or 0) < 0
     return "--host" if is_host else None
 
 

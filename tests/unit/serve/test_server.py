@@ -61,6 +61,6 @@ def test_an_address_that_cannot_be_used_names_the_option_that_is_wrong(
 
 
 def test_a_host_that_cannot_be_used_is_named() -> None:
-    for host in ("a" * 70, "192.0.2.1"):
+    for host in ("a" * 70, "192.0.2.1", "\udcff", "d\u00fc..b"):
         with in_case(host), pytest.raises(OpsError, match="choose another with --host"):
             bind(host, 0)
