@@ -40,13 +40,16 @@ def post_restore_of(checkout: Checkout, stack: str) -> PostRestore:
     return PostRestore(
         apply_roles=lambda container: apply_roles(container, given["verifiers"], limits),
         flush_cache=lambda progress: flush_cache(
-            redis_url, [checkout.name(stack, name) for name in redis_replication.SERVER_NAMES], progress
+            stack,
+            redis_url,
+            [checkout.name(stack, name) for name in redis_replication.SERVER_NAMES],
+            progress,
         ),
     )
 
 
-def flush_cache(redis_url: str, containers: Sequence[str], progress: Progress) -> None:
-    """Invalidate the entries of every namespace, because some are of rows that the restore has removed.
+def flush_cache(stack: str, redis_url: str, containers: Sequence[str], progress: Progress) -> None:
+    """Invalidate the entries of every namespace of a stack, because some are of rows that the restore has removed.
 
     `redis_url` is that of user ops, and `containers` are those of its servers. A Redis that does not run needs no
     flush: when it starts, a new epoch begins and invalidates all entries. So servers that cannot be reached, for
@@ -72,7 +75,7 @@ def flush_cache(redis_url: str, containers: Sequence[str], progress: Progress) -
             time.sleep(0.5)
     progress(
         f"warning: cannot invalidate the cache ({reason}); stopping {', '.join(running)} instead, because a restart"
-        " invalidates all entries. The next `groundwork up` starts Redis again"
+        f" invalidates all entries. The next `groundwork up --stack {stack}` starts Redis again"
     )
     docker("stop", *running, timeout_seconds=STOP_LIMIT_SECONDS)
 

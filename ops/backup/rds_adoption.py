@@ -72,7 +72,8 @@ class Adoption:
         if old["DbiResourceId"] != known:
             raise OpsError(
                 f"the state of stack {instance.stack!r} has instance {known}, and {instance.name} is"
-                f" {old['DbiResourceId']}; run `groundwork preview --refresh`, and resolve the difference first",
+                f" {old['DbiResourceId']}; run `groundwork preview --refresh --stack {instance.stack}`, and resolve the"
+                " difference first",
                 Exit.MISMATCH,
             )
         return cls(instance, target, restored, known, str(new["DbiResourceId"]), urn)
@@ -252,7 +253,8 @@ class Adoption:
         rows = self.instance.described(Filters=[{"Name": "dbi-resource-id", "Values": [resource_id]}])
         if not rows:
             raise NoSuchInstance(
-                f"RDS has no instance {resource_id}; restore again with `groundwork restore --to`"
+                f"RDS has no instance {resource_id}; restore again with"
+                f" `groundwork restore --to TIME --stack {self.instance.stack}`"
             )
         return rows[0]
 

@@ -124,7 +124,7 @@ def test_the_cache_serves_nothing_newer_than_the_restored_rows(
     with DataAccess(rewound.database, rewound.cache) as data:
         # The control: without a flush the cache serves a row that no longer exists.
         assert data.users.get(rewound.user_id).username == "renamed"
-        post_restore.flush_cache(redis_server.redis_url("ops"), [redis_server.container], print)
+        post_restore.flush_cache("dev", redis_server.redis_url("ops"), [redis_server.container], print)
         assert data.users.get(rewound.user_id).username == "before"
 
 
@@ -251,7 +251,7 @@ def test_a_server_that_does_not_run_cannot_be_backed_up_and_its_backups_can_be_l
 
 
 def test_a_redis_that_does_not_run_needs_no_flush(redis_server: Server) -> None:
-    post_restore.flush_cache(redis_server.redis_url("ops"), ["gw-test-no-such-container"], print)
+    post_restore.flush_cache("dev", redis_server.redis_url("ops"), ["gw-test-no-such-container"], print)
 
 
 @promise("the cache serves nothing newer than the restored rows")
@@ -262,9 +262,12 @@ def test_a_redis_that_cannot_be_reached_is_stopped_because_its_restart_invalidat
     said: list[str] = []
     with containers.redis_server() as unreachable:
         url = unreachable.redis_url("ops").replace("ops:", "ops:another-")
-        post_restore.flush_cache(url, [unreachable.container, "gw-test-no-such-container"], said.append)
+        post_restore.flush_cache(
+            "dev", url, [unreachable.container, "gw-test-no-such-container"], said.append
+        )
         assert [found["State"]["Running"] for found in inspect("container", unreachable.container)] == [False]
     assert unreachable.container in said[0]
+    assert "`groundwork up --stack dev`" in said[0]
 
 
 @promise("a backup that copies damaged pages fails, and expires no other backup")
