@@ -31,11 +31,11 @@ SENTINEL_MEMORY = "64MB"
 # For the buffers of all clients. Without a limit, one large request could use up the container's memory.
 _SENTINEL_CLIENTS_BYTES = 16 * 1024**2
 _QUORUM = 2
-# A primary without replicas refuses writes after MAX_LAG_SECONDS and at most 1 s until the next check. A replica must
-# not be promoted earlier, so DOWN must be at least that long.
+# A primary without replicas refuses writes after MAX_LAG_SECONDS, at most 1 s more because Redis compares whole
+# seconds, and at most 1 s more until its next check. A replica must not be promoted earlier, so DOWN is that long.
 _MAX_LAG_SECONDS = 2
 FENCE = {"min-replicas-to-write": "1", "min-replicas-max-lag": str(_MAX_LAG_SECONDS)}
-_DOWN_MS = 3000
+_DOWN_MS = (_MAX_LAG_SECONDS + 2) * 1000
 # If the Sentinels' first election fails, as on a busy machine, the next one begins after twice this time.
 _FAILOVER_MS = 5_000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -82,6 +83,20 @@ def test_the_first_server_is_the_first_primary(replicated: Program) -> None:
     assert starts["redis"][-1] == ""
     assert {starts[s][-1] for s in ("redis-2", "redis-3")} == {f"replicaof {SERVERS['redis']} 6379"}
     assert {starts[s][-1] for s in SENTINELS} == {SERVERS["redis"]}
+
+
+@promise("never do two Redis servers accept writes at the same time")
+def test_a_replica_is_promoted_only_after_an_isolated_primary_refuses_writes(replicated: Program) -> None:
+    texts = [text for name in SENTINELS for text in all_texts(named(replicated, f"{name}-files").inputs)]
+    down = {float(n) / 1000 for text in texts for n in re.findall(r"down-after-milliseconds \w+ (\d+)", text)}
+    lag = int(replication.FENCE["min-replicas-max-lag"])
+    # In hundredths of a second: Redis notes in which whole second a replica answered last, and checks once a second.
+    longest = max(
+        next(now for now in range(check, 1000, 100) if now // 100 - answer // 100 > lag) - answer
+        for answer in range(100)
+        for check in range(answer, answer + 100)
+    )
+    assert 3 < longest / 100 <= min(down)
 
 
 def test_the_urls_list_every_server(replicated: Program) -> None:
