@@ -27,6 +27,8 @@ REST_PORT = 8008
 SCOPE = "groundwork"
 # The smallest values that Patroni accepts. A killed primary is replaced TTL_SECONDS after its last renewal.
 TTL_SECONDS, LOOP_SECONDS, RETRY_SECONDS = 20, 2, 5
+# Bytes; JSON numbers are exact up to here.
+_NO_LIMIT = 2**53
 # The smallest max_connections that Patroni accepts.
 FEWEST_CONNECTIONS = 25
 # Patroni gives each connection to its API a thread, without a time limit and before the client has sent a byte. Members
@@ -109,6 +111,9 @@ def dynamic_configuration(values: Mapping[str, str], *, has_archive: bool) -> di
         "synchronous_mode": True,
         "synchronous_mode_strict": True,
         "synchronous_node_count": 1,
+        # The synchronous standby has every acknowledged write, however much of an open transaction it lacks. By default
+        # Patroni promotes no standby that is 1 MB behind.
+        "maximum_lag_on_failover": _NO_LIMIT,
         # The primary stays while etcd is down, as long as it reaches all members.
         "failsafe_mode": True,
         # A standby takes over at once; it has every acknowledged write.
