@@ -167,8 +167,11 @@ class RedisCluster:
     def _redis(self) -> str:
         return f"the Redis of stack {self.stack!r}"
 
-    def _complete(self) -> tuple[dict[str, RedisMember], str]:
-        """Wait until all servers have the primary's data, and return the members and the primary."""
+    def _complete(self, old: str | None = None) -> tuple[dict[str, RedisMember], str]:
+        """Wait until all servers have the primary's data, and return the members and the primary.
+
+        `old` is the primary from which it was asked to move.
+        """
         deadline = time.monotonic() + _WAIT_SECONDS
         while True:
             members = redis_members(self.container)
@@ -180,9 +183,13 @@ class RedisCluster:
             stopped = [n for n in SERVER_NAMES if not (n in members and members[n].is_running)]
             if stopped or time.monotonic() > deadline:
                 absent = f"{', '.join(stopped or missing)} does not follow the primary"
-                problem = absent if primary else "there is no primary"
+                failure = f"cannot move the primary of {self._redis}"
+                if old and primary not in (None, old):
+                    failure = (
+                        f"moved the primary of {self._redis} from {old} to {primary}, but it is not complete"
+                    )
                 raise OpsError(
-                    f"cannot move the primary of {self._redis}: {problem};"
+                    f"{failure}: {absent if primary else 'there is no primary'};"
                     f" see `groundwork cluster status --stack {self.stack}`",
                     Exit.UNREACHABLE,
                 )
@@ -195,7 +202,7 @@ class RedisCluster:
         """Wait until another server than `old` is the primary and all others follow it, and return it."""
         deadline = time.monotonic() + _WAIT_SECONDS
         while True:
-            _, primary = self._complete()
+            _, primary = self._complete(old)
             if primary != old:
                 return primary
             if time.monotonic() > deadline:

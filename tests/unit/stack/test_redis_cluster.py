@@ -214,6 +214,23 @@ def test_a_switchover_does_not_wait_for_a_server_that_does_not_run(
         stack.switch_over(None, _quiet)
 
 
+def test_a_switchover_after_which_a_server_does_not_follow_says_that_the_primary_has_moved(
+    stack: RedisCluster, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote = redis_cluster.ask_for_failover
+
+    def promote_and_stop(*arguments: Any) -> str:
+        answer = promote(*arguments)
+        redis.states["redis"] = "exited"
+        return answer
+
+    monkeypatch.setattr(redis_cluster, "ask_for_failover", promote_and_stop)
+    with pytest.raises(
+        OpsError, match=r"^moved the primary .* from redis to redis-2, .*: redis does not follow"
+    ):
+        stack.switch_over(None, _quiet)
+
+
 def _lose_the_primary(redis: Redis) -> None:
     redis.states |= {"redis": "exited", "sentinel-1": "exited", "sentinel-2": "exited"}
 
