@@ -69,7 +69,11 @@ def run(checkout: Path, command: str) -> str:
     """Run a command of the page in the copy, with this environment's programs and the copy's modules."""
     # The command `groundwork` of this environment imports the modules of this checkout.
     script = MAKE.get(command) or command.replace(".venv/bin/groundwork", '"$PYTHON" -m ops.cli')
-    environment = os.environ | {"PYTHONPATH": str(checkout), "PYTHON": sys.executable}
+    environment = os.environ | {
+        "PYTHONPATH": str(checkout),
+        "PYTHON": sys.executable,
+        "GROUNDWORK_STATE": str(checkout.parent / "state"),
+    }
     done = subprocess.run(
         f"git add --all && {script}",
         shell=True, cwd=checkout, env=environment, check=False, capture_output=True, text=True, timeout=400,
