@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +16,10 @@ SCRIPT = Path(__file__).parents[3] / "infra" / "images" / "access" / "groundwork
 class Handler(QuietHandler):
     def do_GET(self) -> None:
         if self.path == "/slow":
-            time.sleep(4)
-        self.send_response(200 if self.path in ("/readyz", "/healthz", "/slow") else 503)
+            # Wait until the client gives up.
+            self.rfile.read(1)
+            return
+        self.send_response(200 if self.path in ("/readyz", "/healthz") else 503)
         self.end_headers()
         self.wfile.write(f"answer to {self.path}".encode())
 
