@@ -206,7 +206,11 @@ class AwsStack:
                 storage_bytes=parse_bytes(settings.aws_postgres_storage),
                 max_connections=settings.postgres_max_connections,
             ),
-            *alarms.redis_alarms(nodes=redis.nodes, node_type=settings.aws_redis_node_type),
+            *alarms.redis_alarms(
+                nodes=redis.nodes,
+                node_type=settings.aws_redis_node_type,
+                eviction_policy=settings.redis_eviction_policy,
+            ),
             *alarms.access_alarms(cluster=site.name(), service="access", count=settings.aws_access_count),
         ]
         return Alarms(

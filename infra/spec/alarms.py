@@ -145,7 +145,7 @@ def postgres_alarms(
             )
 
 
-def redis_alarms(*, nodes: Sequence[str], node_type: str) -> Iterator[Alarm]:
+def redis_alarms(*, nodes: Sequence[str], node_type: str, eviction_policy: str) -> Iterator[Alarm]:
     """Yield the alarms of each node, which is given by its ElastiCache id."""
     for node in nodes:
         of = (("CacheClusterId", node),)
@@ -167,14 +167,6 @@ def redis_alarms(*, nodes: Sequence[str], node_type: str) -> Iterator[Alarm]:
                 90,
                 15,
                 "CPU usage of the node is above 90 %: use a larger node type",
-            ),
-            (
-                "memory",
-                "DatabaseMemoryUsagePercentage",
-                ABOVE,
-                90,
-                15,
-                "memory usage is above 90 %: use a larger node type",
             ),
             (
                 "evictions",
@@ -210,6 +202,19 @@ def redis_alarms(*, nodes: Sequence[str], node_type: str) -> Iterator[Alarm]:
                 threshold=threshold,
                 what=what,
                 minutes=minutes,
+            )
+        # A full cache evicts entries, which is normal. Without eviction it rejects writes.
+        if eviction_policy == "noeviction":
+            yield Alarm(
+                name=f"redis-{suffix}-memory",
+                namespace="AWS/ElastiCache",
+                metric="DatabaseMemoryUsagePercentage",
+                dimensions=of,
+                comparison=ABOVE,
+                threshold=90,
+                what="memory usage is above 90 %, and a full Redis rejects writes: use a larger node type, or allow"
+                " eviction (redisEvictionPolicy)",
+                minutes=15,
             )
         if aws_sizes.is_burstable(node_type):
             yield Alarm(

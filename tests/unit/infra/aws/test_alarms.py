@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra import outputs
-from infra.spec import alarms
+from infra.spec import alarms, redis
 from infra.spec.errors import InfraError, SettingError
 from tests.aws_outputs import ACCOUNT
 from tests.cases import in_case
@@ -33,7 +33,6 @@ METRICS = {
         "CPUUtilization",
         "CPUCreditBalance",
         "EngineCPUUtilization",
-        "DatabaseMemoryUsagePercentage",
         "Evictions",
         "CurrConnections",
         "ReplicationLag",
@@ -99,9 +98,20 @@ def test_only_burstable_classes_have_an_alarm_on_cpu_credits() -> None:
                     storage_bytes=1,
                     max_connections=1,
                 ),
-                *alarms.redis_alarms(nodes=["p-001"], node_type=node_type),
+                *alarms.redis_alarms(nodes=["p-001"], node_type=node_type, eviction_policy="allkeys-lfu"),
             ]
             assert {a.name for a in found if a.metric == "CPUCreditBalance"} == with_credits
+
+
+def test_only_a_redis_that_does_not_evict_has_an_alarm_on_memory(tmp_path: Path) -> None:
+    """A cache that evicts entries is normally full, whichever entries its policy evicts."""
+    for policy in redis.EVICTION_POLICIES:
+        with in_case(policy):
+            found = alarms.redis_alarms(nodes=["p-001"], node_type="cache.t3.small", eviction_policy=policy)
+            names = {a.name for a in found if a.metric == "DatabaseMemoryUsagePercentage"}
+            assert names == ({"redis-001-memory"} if policy == "noeviction" else set())
+    program = run_aws_program(tmp_path, redisEvictionPolicy="noeviction")
+    assert {"redis-001-memory", "redis-002-memory"} <= set(program.of_type(TYPES["alarm"]))
 
 
 def test_an_alarm_has_as_many_periods_as_its_time(program: Program) -> None:
