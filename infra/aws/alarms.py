@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -41,13 +41,15 @@ class AlarmsArgs:
     site: AwsSite
     notices: Notices
     alarms: Sequence[Alarm]
+    # The names of the log groups whose lines are counted, by the keys that the alarms use.
+    logs: Mapping[str, pulumi.Input[str]]
     # Identifiers of the RDS instances whose events are sent.
     instances: Sequence[pulumi.Input[str]]
     parameter_group: pulumi.Input[str]
 
 
 class Alarms(pulumi.ComponentResource):
-    """The alarms, event subscriptions and dashboard of a stack."""
+    """The alarms of a stack with their metric filters, its event subscriptions, and its dashboard."""
 
     # Its name in the console.
     dashboard: pulumi.Output[str]
@@ -57,13 +59,24 @@ class Alarms(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         site = args.site
         for alarm in args.alarms:
+            if alarm.lines is not None:
+                aws.cloudwatch.LogMetricFilter(
+                    alarm.name,
+                    name=site.name(alarm.name),
+                    log_group_name=args.logs[alarm.lines.log],
+                    pattern=alarm.lines.pattern,
+                    metric_transformation=aws.cloudwatch.LogMetricFilterMetricTransformationArgs(
+                        namespace=alarm.namespace, name=alarm.metric, value="1"
+                    ),
+                    opts=child,
+                )
             aws.cloudwatch.MetricAlarm(
                 alarm.name,
                 name=site.name(alarm.name),
                 alarm_description=alarm.what,
                 namespace=alarm.namespace,
                 metric_name=alarm.metric,
-                dimensions=dict(alarm.dimensions),
+                dimensions=dict(alarm.dimensions) or None,
                 comparison_operator=alarm.comparison,
                 threshold=alarm.threshold,
                 statistic=alarm.statistic,

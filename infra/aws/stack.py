@@ -125,7 +125,7 @@ class AwsStack:
             ),
             top,
         )
-        watched = self._alarms(site, postgres, redis, notices, top)
+        watched = self._alarms(site, postgres, redis, cluster, notices, top)
         return {
             outputs.TARGET: "aws",
             outputs.POSTGRES: {"host": postgres.host, "port": postgres.port},
@@ -193,7 +193,13 @@ class AwsStack:
         ]
 
     def _alarms(
-        self, site: AwsSite, postgres: Postgres, redis: Redis, notices: Notices, top: pulumi.ResourceOptions
+        self,
+        site: AwsSite,
+        postgres: Postgres,
+        redis: Redis,
+        cluster: Cluster,
+        notices: Notices,
+        top: pulumi.ResourceOptions,
     ) -> Alarms:
         settings = self.settings
         # Use the names that the program assigns, because the alarms' names must be known before `up`.
@@ -211,7 +217,12 @@ class AwsStack:
                 node_type=settings.aws_redis_node_type,
                 eviction_policy=settings.redis_eviction_policy,
             ),
-            *alarms.access_alarms(cluster=site.name(), service="access", count=settings.aws_access_count),
+            *alarms.access_alarms(
+                cluster=site.name(),
+                service="access",
+                count=settings.aws_access_count,
+                namespace=site.name(),
+            ),
         ]
         return Alarms(
             "alarms",
@@ -219,6 +230,7 @@ class AwsStack:
                 site=site,
                 notices=notices,
                 alarms=every,
+                logs={"access": cluster.log_groups["access"].name},
                 instances=[postgres.identifier, *postgres.replica_identifiers],
                 parameter_group=postgres.parameter_group,
             ),

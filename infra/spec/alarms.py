@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from infra.spec import aws_sizes
+from infra.spec import access, aws_sizes
 
 ABOVE, BELOW = "GreaterThanThreshold", "LessThanThreshold"
+
+
+@dataclass(frozen=True)
+class LogLines:
+    """The lines of a log that match a pattern of CloudWatch Logs. A metric filter counts them."""
+
+    # Key of AlarmsArgs.logs.
+    log: str
+    pattern: str
 
 
 @dataclass(frozen=True)
@@ -18,6 +27,8 @@ class Alarm:
 
     `missing` is CloudWatch's treatment of missing data: `breaching` if missing data means a fault, `notBreaching` if it
     means that there is nothing to measure.
+
+    `lines` are what the metric counts, if it is not a metric of AWS.
     """
 
     name: str
@@ -31,6 +42,7 @@ class Alarm:
     statistic: str = "Average"
     missing: str = "missing"
     seconds: int = 60
+    lines: LogLines | None = None
 
     @property
     def periods(self) -> int:
@@ -242,8 +254,8 @@ def redis_alarms(*, nodes: Sequence[str], node_type: str, eviction_policy: str) 
         )
 
 
-def access_alarms(*, cluster: str, service: str, count: int) -> Iterator[Alarm]:
-    """Yield the alarms of the access service's tasks."""
+def access_alarms(*, cluster: str, service: str, count: int, namespace: str) -> Iterator[Alarm]:
+    """Yield the alarms of the access service's tasks. `namespace` is that of the stack's own metrics."""
     yield Alarm(
         name="access-tasks",
         namespace="ECS/ContainerInsights",
@@ -255,4 +267,20 @@ def access_alarms(*, cluster: str, service: str, count: int) -> Iterator[Alarm]:
         minutes=10,
         statistic="Minimum",
         missing="breaching",
+    )
+    # ECS replaces a task that is not ready, so that enough tasks are running in most minutes.
+    yield Alarm(
+        name="access-ready",
+        namespace=namespace,
+        metric="access-not-ready",
+        dimensions=(),
+        comparison=ABOVE,
+        threshold=0,
+        what="access tasks are not ready, so cached entries may be stale: `failed` in their log has the reasons",
+        # Three values, because the log has no line while ECS replaces the task.
+        minutes=15,
+        seconds=300,
+        statistic="Sum",
+        missing="notBreaching",
+        lines=LogLines("access", f'{{ $.message = "{access.NOT_READY}" }}'),
     )

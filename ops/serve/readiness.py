@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,8 +21,10 @@ from db.errors import DbError
 from db.named_query import queries
 from db.rows import AppliedMigration, ConnectionLimit, Replication
 from db.schema_version import READ_LEDGER, expected_migrations, schema_problem
+from infra.spec.access import NOT_READY
 from ops.serve.drainer import OutboxDrainer
 
+_logger = logging.getLogger("groundwork.serve.readiness")
 READ_REPLICATION = queries("schema")["read_replication"]
 # Time limit of a check. All checks run concurrently, so that a frozen server does not delay the others.
 CHECK_SECONDS = 1.0
@@ -69,7 +72,7 @@ class ReadinessProbe:
         self._drainer = drainer
 
     async def check(self) -> Readiness:
-        """Run all checks and return their results within CHECK_SECONDS + 0.25 s."""
+        """Run all checks, log those that fail, and return the results within CHECK_SECONDS + 0.25 s."""
         replicas = self._expected_replicas()
         checks: dict[str, Callable[[], Awaitable[_Problem]]] = {
             "postgres": self._postgres,
@@ -79,7 +82,11 @@ class ReadinessProbe:
             "outbox": self._outbox,
         }
         results = await asyncio.gather(*(_timed(check) for check in checks.values()))
-        return Readiness(dict(zip(checks, results, strict=True)))
+        readiness = Readiness(dict(zip(checks, results, strict=True)))
+        if not readiness.ready:
+            failed = {name: each.reason for name, each in readiness.checks.items() if not each.ok}
+            _logger.warning(NOT_READY, extra={"failed": failed})
+        return readiness
 
     def _expected_replicas(self) -> int:
         try:

@@ -139,7 +139,7 @@ PROPERTIES: dict[str, Parity] = {
     "metrics of the access service": same("`/metrics`, in Prometheus's text format"),
     "alerts": Parity(
         "Prometheus rules",
-        "CloudWatch alarms on AWS's metrics",
+        "CloudWatch alarms on AWS's metrics, and on lines of the logs",
         "the servers' own statistics are not in CloudWatch",
     ),
     "migrations": Parity(

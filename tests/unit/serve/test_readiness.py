@@ -1,9 +1,18 @@
-"""What the readiness check says about replicas. A live server is in tests/integration/serve."""
+"""What the readiness check says about replicas, and what it logs. A live server is in tests/integration/serve."""
 
 from __future__ import annotations
 
+import asyncio
+import io
+import json
+import logging
+import re
+from unittest import mock
+
 from db.rows import Replication
-from ops.serve.readiness import Degraded, count_hosts, replication_problem
+from infra.spec import alarms
+from ops.serve.logs import JsonFormatter
+from ops.serve.readiness import Degraded, ReadinessProbe, count_hosts, replication_problem
 from tests.cases import in_case
 
 
@@ -32,3 +41,45 @@ def test_replicas_are_expected_for_each_further_host_of_the_url() -> None:
     for url, hosts in cases:
         with in_case(url, hosts):
             assert count_hosts(url) == hosts
+
+
+def logged_by_a_check(outbox: str | None) -> list[str]:
+    """Return the lines that a check logs. Its Postgres and Redis are fine, and the outbox has this problem."""
+    logger, text = logging.getLogger("groundwork.serve.readiness"), io.StringIO()
+    handler = logging.StreamHandler(text)
+    handler.setFormatter(JsonFormatter())
+    data = mock.Mock()
+    data.pool.settings.url.read.return_value = "host=a"
+    data.pool.fetch_one = mock.AsyncMock(return_value=None)
+    data.pool.fetch_all = mock.AsyncMock(return_value=[])
+    data.cache.ping = mock.AsyncMock()
+    data.cache.replicas = mock.AsyncMock(return_value=(1, 2))
+    probe = ReadinessProbe(data, mock.Mock(**{"problem.return_value": outbox}))
+    logger.addHandler(handler)
+    try:
+        with mock.patch("ops.serve.readiness.schema_problem", return_value=None):
+            asyncio.run(probe.check())
+    finally:
+        logger.removeHandler(handler)
+    return text.getvalue().splitlines()
+
+
+def test_failed_check_is_logged_and_counted_by_the_alarm_on_aws() -> None:
+    reason = "not emptied for 12 s: the sweep hangs"
+    (line,) = logged_by_a_check(reason)
+    found = json.loads(line)
+    assert (found["level"], found["failed"]) == ("warning", {"outbox": reason})
+    (lines,) = [
+        each.lines
+        for each in alarms.access_alarms(cluster="c", service="s", count=1, namespace="n")
+        if each.lines is not None
+    ]
+    # The form `{ $.FIELD = "VALUE" }` compares a field of a JSON line. In VALUE, `*` would match anything.
+    compared = re.fullmatch(r'\{ \$\.(\w+) = "([^"*]+)" \}', lines.pattern)
+    assert compared is not None
+    assert found[compared[1]] == compared[2]
+
+
+def test_check_of_a_ready_service_logs_nothing() -> None:
+    """Not even if a replica is missing: the service is ready then."""
+    assert logged_by_a_check(None) == []

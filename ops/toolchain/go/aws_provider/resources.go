@@ -10,6 +10,7 @@ import (
 var resources = map[string]*tfbridge.ResourceInfo{
 	"aws_cloudwatch_dashboard":                      {Tok: token("cloudwatch", "Dashboard")},
 	"aws_cloudwatch_log_group":                      {Tok: token("cloudwatch", "LogGroup")},
+	"aws_cloudwatch_log_metric_filter":              {Tok: token("cloudwatch", "LogMetricFilter")},
 	"aws_cloudwatch_metric_alarm":                   {Tok: token("cloudwatch", "MetricAlarm"), Fields: renamed("alarm_name", "name")},
 	"aws_db_event_subscription":                     {Tok: token("rds", "EventSubscription")},
 	"aws_db_instance":                               {Tok: token("rds", "Instance")},

@@ -47,6 +47,7 @@ TYPES = {
     "egress": "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule",
     "security group": "aws:ec2/securityGroup:SecurityGroup",
     "log group": "aws:cloudwatch/logGroup:LogGroup",
+    "metric filter": "aws:cloudwatch/logMetricFilter:LogMetricFilter",
     "alarm": "aws:cloudwatch/metricAlarm:MetricAlarm",
     "dashboard": "aws:cloudwatch/dashboard:Dashboard",
     "task": "aws:ecs/taskDefinition:TaskDefinition",

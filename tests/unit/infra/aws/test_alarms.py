@@ -39,6 +39,7 @@ METRICS = {
         "CacheHitRate",
     },
     "ECS/ContainerInsights": {"RunningTaskCount"},
+    "groundwork-unit": {"access-not-ready"},
 }
 
 
@@ -54,7 +55,7 @@ def test_every_server_is_watched(program: Program) -> None:
     watched = {
         value
         for alarm in program.of_type(TYPES["alarm"]).values()
-        for name, value in alarm.inputs["dimensions"].items()
+        for name, value in alarm.inputs.get("dimensions", {}).items()
         if name in ("DBInstanceIdentifier", "CacheClusterId")
     }
     assert watched == {
@@ -120,6 +121,31 @@ def test_an_alarm_has_as_many_periods_as_its_time(program: Program) -> None:
     assert (credits["period"], credits["evaluationPeriods"]) == (300, 12)
     usage = one(program, "alarm", "postgres-primary-cpu")
     assert (usage["period"], usage["evaluationPeriods"]) == (60, 15)
+
+
+@promise("each watched metric has an alarm")
+def test_a_metric_of_the_stack_counts_lines_of_a_log_of_the_stack(program: Program) -> None:
+    filters = program.of_type(TYPES["metric filter"])
+    groups = {each.inputs["name"] for each in program.of_type(TYPES["log group"]).values()}
+    counted = {
+        (f.inputs["metricTransformation"]["namespace"], f.inputs["metricTransformation"]["name"])
+        for f in filters.values()
+    }
+    own = {("groundwork-unit", metric) for metric in METRICS["groundwork-unit"]}
+    assert counted == own
+    for name, each in filters.items():
+        assert each.inputs["logGroupName"] in groups, name
+        alarm = one(program, "alarm", name)
+        assert alarm["metricName"] == each.inputs["metricTransformation"]["name"]
+        # Without a line there is no value.
+        assert (alarm["statistic"], alarm["treatMissingData"]) == ("Sum", "notBreaching")
+
+
+def test_access_tasks_that_ecs_replaces_again_and_again_have_an_alarm(program: Program) -> None:
+    """They run in most minutes, so that the alarm on the number of tasks does not fire."""
+    assert one(program, "metric filter", "access-ready")["logGroupName"] == "/groundwork/unit/access"
+    alarm = one(program, "alarm", "access-ready")
+    assert (alarm["threshold"], alarm["period"], alarm["evaluationPeriods"]) == (0, 300, 3)
 
 
 def test_an_encrypted_topic_is_refused(tmp_path: Path) -> None:

@@ -36,6 +36,11 @@ def _log_group(i: Inputs) -> Iterator[Need]:
     yield from read("logs:DescribeLogGroups", "logs:ListTagsForResource")
 
 
+def _metric_filter(i: Inputs) -> Iterator[Need]:
+    yield from each("logs", "PutMetricFilter DeleteMetricFilter", f"log-group:{i['logGroupName']}")
+    yield from read("logs:DescribeMetricFilters")
+
+
 def _alarm(i: Inputs) -> Iterator[Need]:
     yield from each(
         "cloudwatch", "PutMetricAlarm DeleteAlarms TagResource UntagResource", f"alarm:{i['name']}", NEW
@@ -151,6 +156,7 @@ def _task_run(_: Inputs) -> Iterator[Need]:
 TABLE: Table = {
     "aws:cloudwatch/dashboard:Dashboard": _dashboard,
     "aws:cloudwatch/logGroup:LogGroup": _log_group,
+    "aws:cloudwatch/logMetricFilter:LogMetricFilter": _metric_filter,
     "aws:cloudwatch/metricAlarm:MetricAlarm": _alarm,
     "aws:ecr/lifecyclePolicy:LifecyclePolicy": _lifecycle,
     "aws:ecr/repository:Repository": _repository,

@@ -172,6 +172,7 @@ AS_DEPLOY = {
     "delete images of the account": on("ecr:BatchDeleteImage", "repository/company"),
     "delete a topic of the account": on("sns:DeleteTopic", "company"),
     "end a subscription of the account": on("sns:Unsubscribe", "*"),
+    "count other lines of a log of the account": on("logs:PutMetricFilter", "log-group:/company/app"),
     "switch off an alarm of the account": on("cloudwatch:DeleteAlarms", "alarm:company"),
     "log in to Postgres": on("rds-db:connect", "dbuser:db-POSTGRES/app"),
     "stop CloudTrail": on("cloudtrail:StopLogging", "trail/main"),

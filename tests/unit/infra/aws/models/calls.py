@@ -144,6 +144,12 @@ def _repository(inputs: Inputs) -> Inputs:
     return inputs | {"encryptionConfiguration": encryption}
 
 
+def _metric_filter(inputs: Inputs) -> Inputs:
+    counted = inputs.pop("metricTransformation")
+    names = {"namespace": "metricNamespace", "name": "metricName", "value": "metricValue"}
+    return inputs | {"metricTransformations": [{names[key]: value for key, value in counted.items()}]}
+
+
 def _topic(inputs: Inputs) -> Inputs:
     key = inputs.pop("kmsMasterKeyId", None)
     return inputs | ({"attributes": {"KmsMasterKeyId": key}} if key else {})
@@ -232,6 +238,14 @@ CALLS: dict[str, Callable[[Inputs], Iterator[Call]]] = {
     "aws:cloudwatch/logGroup:LogGroup": _always(
         Call("logs", "CreateLogGroup", {"name": "logGroupName"}, "retentionInDays"),
         Call("logs", "PutRetentionPolicy", {"name": "logGroupName"}, "kmsKeyId tags"),
+    ),
+    "aws:cloudwatch/logMetricFilter:LogMetricFilter": _always(
+        Call(
+            "logs",
+            "PutMetricFilter",
+            {"name": "filterName", "pattern": "filterPattern"},
+            prepare=_metric_filter,
+        )
     ),
     "aws:cloudwatch/metricAlarm:MetricAlarm": _always(
         Call("cloudwatch", "PutMetricAlarm", {"name": "AlarmName"})

@@ -24,6 +24,8 @@ PATTERNS = {
     "AuthorizeSecurityGroupEgress.IpPermissions.IpRanges.Description": _DESCRIPTION,
     "PutDashboard.DashboardName": r"[A-Za-z0-9_-]{1,255}",
     "PutMetricAlarm.AlarmName": r"[ -~]{1,255}",
+    # Namespaces that begin with AWS/ are AWS's own.
+    "PutMetricFilter.metricTransformations.metricNamespace": r"(?!AWS/)[A-Za-z0-9._/#-]{1,255}",
     "CreateTopic.Name": r"[A-Za-z0-9_-]{1,256}",
     "CreateDBInstance.DBInstanceIdentifier": _HYPHENATED % 63,
     "CreateDBInstanceReadReplica.DBInstanceIdentifier": _HYPHENATED % 63,
@@ -198,7 +200,7 @@ def _alarm_evaluates_a_day_at_most(m: dict[str, Any]) -> bool:
 
 def _dimensions_are_ascii(m: dict[str, Any]) -> bool:
     """Dimensions have ASCII values."""
-    return all(d["Value"].strip() and d["Value"].isascii() for d in m["Dimensions"])
+    return all(d["Value"].strip() and d["Value"].isascii() for d in m.get("Dimensions", []))
 
 
 def _subnet_has_a_size(m: dict[str, Any]) -> bool:
