@@ -47,6 +47,8 @@ class Postgres(pulumi.ComponentResource):
     replica_hosts: list[pulumi.Output[str]]
     replica_identifiers: list[pulumi.Output[str]]
     resource_ids: list[pulumi.Output[str]]
+    # Identifier of an instance -> name of the log group of its server.
+    log_groups: dict[str, pulumi.Output[str]]
 
     def __init__(self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("groundwork:aws:Postgres", name, None, opts)
@@ -59,6 +61,7 @@ class Postgres(pulumi.ComponentResource):
         self._parameters = self._make_parameters()
         self.parameter_group = self._parameters.name
         self._monitoring = self._make_monitoring_role()
+        self.log_groups = {}
         subnet_group = aws.rds.SubnetGroup(
             "postgres",
             name=site.name(),
@@ -201,12 +204,13 @@ class Postgres(pulumi.ComponentResource):
     ) -> dict[str, Any]:
         """Return the properties that the primary and the replicas share, and create the instance's log groups."""
         site, settings = self._args.site, self._args.site.settings
-        groups = [
-            self._args.logs.group(
+        groups = {
+            export: self._args.logs.group(
                 f"{resource_name}-{export}", f"/aws/rds/instance/{identifier}/{export}", self
             )
             for export in rds.LOG_EXPORTS
-        ]
+        }
+        self.log_groups[identifier] = groups["postgresql"].name
         return {
             "identifier": identifier,
             "instance_class": settings.aws_postgres_class,
@@ -235,6 +239,6 @@ class Postgres(pulumi.ComponentResource):
             "tags": site.tags(resource_name),
             "opts": pulumi.ResourceOptions.merge(
                 pulumi.ResourceOptions.merge(self._child, options),
-                pulumi.ResourceOptions(depends_on=groups),
+                pulumi.ResourceOptions(depends_on=list(groups.values())),
             ),
         }

@@ -210,7 +210,8 @@ class AwsStack:
                 replicas=replicas,
                 instance_class=settings.aws_postgres_class,
                 storage_bytes=parse_bytes(settings.aws_postgres_storage),
-                max_connections=settings.postgres_max_connections,
+                connections=sum(settings.connection_limits.values()),
+                namespace=site.name(),
             ),
             *alarms.redis_alarms(
                 nodes=redis.nodes,
@@ -230,7 +231,7 @@ class AwsStack:
                 site=site,
                 notices=notices,
                 alarms=every,
-                logs={"access": cluster.log_groups["access"].name},
+                logs={"access": cluster.log_groups["access"].name, **postgres.log_groups},
                 instances=[postgres.identifier, *postgres.replica_identifiers],
                 parameter_group=postgres.parameter_group,
             ),

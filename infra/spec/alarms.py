@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from infra.spec import access, aws_sizes
 
 ABOVE, BELOW = "GreaterThanThreshold", "LessThanThreshold"
+# The CONNECTION LIMIT of a role or database, max_connections, and its reserve for superusers. `?` means "or".
+_REFUSED_LOGIN = '?"too many connections for" ?"too many clients already" ?"connection slots are reserved"'
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,19 @@ class Alarm:
 
 
 def postgres_alarms(
-    *, primary: str, replicas: Sequence[str], instance_class: str, storage_bytes: int, max_connections: int
+    *,
+    primary: str,
+    replicas: Sequence[str],
+    instance_class: str,
+    storage_bytes: int,
+    connections: int,
+    namespace: str,
 ) -> Iterator[Alarm]:
-    """Yield the alarms of the primary and of each replica, which are given by their RDS identifiers."""
+    """Yield the alarms of the primary and of each replica, which are given by their RDS identifiers.
+
+    `connections` is the sum of the roles' CONNECTION LIMITs, which is less than max_connections. `namespace` is that of
+    the stack's own metrics.
+    """
     memory = aws_sizes.database_memory(instance_class)
     for instance in (primary, *replicas):
         of = (("DBInstanceIdentifier", instance),)
@@ -105,9 +117,26 @@ def postgres_alarms(
             "connections",
             "DatabaseConnections",
             ABOVE,
-            max_connections * 8 // 10,
-            "more than 80 % of max_connections are in use: fix connection leaks, or raise postgresMaxConnections",
+            connections * 8 // 10,
+            "more than 80 % of the roles' connection limits together are in use: fix connection leaks, or raise the"
+            " limits",
             minutes=5,
+        )
+        # RDS has no metric of each role's connections, and one role can be at its limit while the sum is low.
+        yield Alarm(
+            name=f"postgres-{suffix}-refused-logins",
+            namespace=namespace,
+            metric=f"postgres-{suffix}-refused-logins",
+            dimensions=(),
+            comparison=ABOVE,
+            threshold=0,
+            what="logins were refused because a connection limit is reached: the log of the instance names the role;"
+            " fix connection leaks, or raise its limit",
+            minutes=5,
+            seconds=300,
+            statistic="Sum",
+            missing="notBreaching",
+            lines=LogLines(instance, _REFUSED_LOGIN),
         )
         yield alarm(
             "memory",

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from db.login import refusal_of
 from infra import outputs
+from infra.settings import StackSettings
 from infra.spec import alarms, redis
 from infra.spec.errors import InfraError, SettingError
 from tests.aws_outputs import ACCOUNT
 from tests.cases import in_case
 from tests.promises import promise
-from tests.unit.infra.aws.program import TYPES, document, one, run_aws_program
+from tests.unit.infra.aws.program import SETTINGS, TYPES, document, one, run_aws_program
 from tests.unit.infra.program import CANARY, Program
+from tests.unit.policy.test_aws_program import settings_of
 
 ROOT = Path(__file__).parents[4]
 METRICS = {
@@ -39,7 +44,11 @@ METRICS = {
         "CacheHitRate",
     },
     "ECS/ContainerInsights": {"RunningTaskCount"},
-    "groundwork-unit": {"access-not-ready"},
+    "groundwork-unit": {
+        "access-not-ready",
+        "postgres-primary-refused-logins",
+        "postgres-replica-1-refused-logins",
+    },
 }
 
 
@@ -76,7 +85,8 @@ def test_an_alarm_and_its_recovery_are_sent_with_instructions(program: Program) 
 
 def test_thresholds_follow_the_settings(program: Program) -> None:
     found = program.of_type(TYPES["alarm"])
-    assert found["postgres-primary-connections"].inputs["threshold"] == 80
+    # Of the roles' connection limits, 40 + 10 + 5 + 5.
+    assert found["postgres-primary-connections"].inputs["threshold"] == 48
     # Less than the tenth at which RDS makes a storage of 50 GB larger.
     assert found["postgres-primary-storage"].inputs["threshold"] == 2.5 * 1024**3
     assert found["access-tasks"].inputs["threshold"] == 2
@@ -97,7 +107,8 @@ def test_only_burstable_classes_have_an_alarm_on_cpu_credits() -> None:
                     replicas=(),
                     instance_class=instance_class,
                     storage_bytes=1,
-                    max_connections=1,
+                    connections=1,
+                    namespace="n",
                 ),
                 *alarms.redis_alarms(nodes=["p-001"], node_type=node_type, eviction_policy="allkeys-lfu"),
             ]
@@ -139,6 +150,40 @@ def test_a_metric_of_the_stack_counts_lines_of_a_log_of_the_stack(program: Progr
         assert alarm["metricName"] == each.inputs["metricTransformation"]["name"]
         # Without a line there is no value.
         assert (alarm["statistic"], alarm["treatMissingData"]) == ("Sum", "notBreaching")
+
+
+def test_alarm_on_connections_fires_before_the_roles_limits_end_logins(tmp_path: Path) -> None:
+    """max_connections is larger than the limits together, so that 80 % of it may never be reached."""
+    for stack in (None, "staging", "prod"):
+        with in_case(stack):
+            settings = settings_of(stack) if stack else {}
+            parsed = StackSettings.parse(SETTINGS | settings)
+            program = run_aws_program(tmp_path, **settings)
+            threshold = one(program, "alarm", "postgres-primary-connections")["threshold"]
+            assert threshold < sum(parsed.connection_limits.values())
+
+
+def test_every_refused_login_of_every_instance_has_an_alarm(program: Program) -> None:
+    """RDS has no metric of each role's connections, so that nothing else shows that one role is at its limit."""
+    messages = [
+        # What Postgres 15 logs.
+        'FATAL:  too many connections for role "app"',
+        'FATAL:  too many connections for database "groundwork"',
+        "FATAL:  sorry, too many clients already",
+        "FATAL:  remaining connection slots are reserved for non-replication superuser connections",
+    ]
+    for of, identifier in (("primary", "groundwork-unit"), ("replica-1", "groundwork-unit-replica-1")):
+        found = one(program, "metric filter", f"postgres-{of}-refused-logins")
+        assert found["logGroupName"] == f"/aws/rds/instance/{identifier}/postgresql"
+        assert one(program, "alarm", f"postgres-{of}-refused-logins")["threshold"] == 0
+        # The form `?"A" ?"B"` matches lines with A or B.
+        terms = re.findall(r'\?"([^"]+)"', found["pattern"])
+        assert " ".join(f'?"{term}"' for term in terms) == found["pattern"]
+        for message in messages:
+            with in_case(of, message):
+                assert any(term in message for term in terms)
+                # The library recognizes the same refusals.
+                assert refusal_of(psycopg.OperationalError(message)).sqlstate == "53300"
 
 
 def test_access_tasks_that_ecs_replaces_again_and_again_have_an_alarm(program: Program) -> None:
