@@ -107,10 +107,11 @@ def postgres_alarms(
             "storage",
             "FreeStorageSpace",
             BELOW,
-            # RDS enlarges the storage when a tenth of it is free for five minutes, and sends events if it cannot.
+            # RDS enlarges the storage when less than a tenth of it has been free for five minutes, but not within some
+            # hours of the last time, while it still optimizes the storage. It sends events if it cannot.
             storage_bytes // 20,
-            "free storage is below 5 % of awsPostgresStorage, so the storage no longer grows: raise"
-            " awsPostgresMaxStorage, or drop old partitions",
+            "free storage is below 5 % of awsPostgresStorage: the storage has reached awsPostgresMaxStorage, or RDS has"
+            " enlarged it in the last hours and waits; raise awsPostgresMaxStorage, or drop old partitions",
             minutes=5,
         )
         yield alarm(
@@ -172,8 +173,9 @@ def postgres_alarms(
                 "wraparound",
                 "MaximumUsedTransactionIDs",
                 ABOVE,
-                1_000_000_000,
-                "more than a billion transaction ids are in use: find what blocks autovacuum (`groundwork doctor`)",
+                # At two billion the server stops writing. `doctor` and the rule WraparoundNear warn at this number.
+                500_000_000,
+                "more than 500 million transaction ids are in use: find what blocks autovacuum (`groundwork doctor`)",
             )
         else:
             yield alarm(
@@ -215,7 +217,8 @@ def redis_alarms(*, nodes: Sequence[str], node_type: str, eviction_policy: str) 
                 ABOVE,
                 1000,
                 15,
-                "more than 1000 evictions a minute, so entries are lost before they are read: use a larger node type",
+                "more than 1000 evictions a minute, so the cache is too small for what is read: see the hit rate first,"
+                " and use a larger node type if it falls",
             ),
             (
                 "connections",

@@ -14,6 +14,7 @@ from infra import outputs
 from infra.settings import StackSettings
 from infra.spec import alarms, redis
 from infra.spec.errors import InfraError, SettingError
+from ops.doctor.thresholds import Thresholds
 from tests.aws_outputs import ACCOUNT
 from tests.cases import in_case
 from tests.promises import promise
@@ -89,6 +90,8 @@ def test_thresholds_follow_the_settings(program: Program) -> None:
     assert found["postgres-primary-connections"].inputs["threshold"] == 48
     # Less than the tenth at which RDS makes a storage of 50 GB larger.
     assert found["postgres-primary-storage"].inputs["threshold"] == 2.5 * 1024**3
+    # As early as `doctor` warns.
+    assert found["postgres-primary-wraparound"].inputs["threshold"] == Thresholds().transaction_age_warn
     assert found["access-tasks"].inputs["threshold"] == 2
     assert found["access-tasks"].inputs["treatMissingData"] == "breaching"
 
