@@ -180,7 +180,7 @@ def _prometheus(args: MonitoringArgs) -> _Part:
         ),
         {
             **configuration.prometheus_files(
-                configuration.render_prometheus(targets, jobs=jobs), settings.redis_maxclients
+                configuration.render_prometheus(args.stack, targets, jobs=jobs), settings.redis_maxclients
             ),
             **rules,
             configuration.CERTIFICATES_FILE: pulumi.Output.all(**args.certificates).apply(_rendered_expiries),

@@ -46,12 +46,14 @@ def stack_targets(access_port: int, more: Mapping[str, str]) -> dict[str, list[s
 
 
 def render_prometheus(
+    stack: str,
     targets: Mapping[str, Sequence[str]],
     scrape_seconds: int = SCRAPE_SECONDS,
     jobs: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Render prometheus.yml with the targets of each job and the path of the rule files.
 
+    Annotations of alerts, and a Prometheus that federates this one, see the name of the stack in the label `stack`.
     `jobs` are whole scrape configurations. Each replaces the one of its name in `targets`, or is added.
     """
     interval = f"{scrape_seconds}s"
@@ -60,6 +62,7 @@ def render_prometheus(
             "scrape_interval": interval,
             "evaluation_interval": interval,
             "scrape_timeout": f"{min(scrape_seconds, 10)}s",
+            "external_labels": {"stack": stack},
         },
         "rule_files": [f"{CONFIG_DIR}/rules-*.yml"],
         "scrape_configs": [

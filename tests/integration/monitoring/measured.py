@@ -103,7 +103,7 @@ def measured(
                 ),
                 {
                     **configuration.prometheus_files(
-                        configuration.render_prometheus(targets, scrape_seconds=SCRAPE_SECONDS),
+                        configuration.render_prometheus("test", targets, scrape_seconds=SCRAPE_SECONDS),
                         redis_maxclients=1000,
                     ),
                     configuration.CERTIFICATES_FILE: configuration.render_certificates(

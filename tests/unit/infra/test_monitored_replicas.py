@@ -141,6 +141,11 @@ def test_rules_count_the_servers_that_a_stack_has() -> None:
         assert re.search(r"< (\d)$", expressions[alert])[1] == str(fewest), alert  # type: ignore[index]
 
 
+def test_alerts_and_a_federation_know_the_name_of_the_stack(run: Run) -> None:
+    written = yaml.safe_load(files_of(run(monitoring="true"), "prometheus")["prometheus.yml"])
+    assert written["global"]["external_labels"] == {"stack": "unit"}
+
+
 def test_rules_know_the_redis_limit_of_the_settings(run: Run) -> None:
     files = files_of(run(monitoring="true", redisMaxclients="500"), "prometheus")
     (group,) = yaml.safe_load(files["rules-limits.yml"])["groups"]

@@ -50,6 +50,17 @@ def test_an_alert_links_to_its_own_runbook() -> None:
         assert anchor in pages.anchors((pages.ROOT / page).read_text()), alert["alert"]
 
 
+def test_a_command_of_an_alert_names_the_stack() -> None:
+    named = ("--stack {{ $externalLabels.stack }}", "STACK={{ $externalLabels.stack }}")
+    commands = [
+        command
+        for alert in ALERTS
+        for command in re.findall(r"`((?:groundwork|make) [^`]+)`", " ".join(alert["annotations"].values()))
+    ]
+    assert len(commands) >= 20
+    assert [command for command in commands if not command.endswith(named)] == []
+
+
 def test_no_two_alerts_share_a_name() -> None:
     names = [alert["alert"] for alert in ALERTS]
     assert len(set(names)) == len(names) >= 30
