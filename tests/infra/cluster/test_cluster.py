@@ -47,9 +47,11 @@ def test_every_metric_of_the_rules_and_the_dashboard_of_replicas_exists(cluster:
         ("sum(pg_up)", 3),
         ("sum(pg_member_is_primary)", 1),
         ("max(pg_member_streaming_replicas)", 2),
+        ("sum(pg_member_receives_wal)", 2),
         ("max(pg_member_synchronous_replicas)", 1),
         ("count(pg_archiving_enabled)", 1),
         ("sum(redis_up)", 3),
+        ("sum(redis_master_link_up)", 2),
         ("sum(redis_sentinel_up)", 3),
         ("sum(etcd_server_has_leader)", 3),
     ):
