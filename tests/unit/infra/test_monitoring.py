@@ -55,6 +55,7 @@ CALLERS_ERRORS = {
     "UnknownTokenKey",
     "VersionConflict",
 }
+CASES = pages.ROOT / "tests" / "integration" / "monitoring" / "alerts"
 BOARDS = sorted(DASHBOARDS.rglob("*.json"))
 every_board = pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.name)
 
@@ -94,6 +95,34 @@ def test_no_two_alerts_share_a_name() -> None:
 def test_every_runbook_on_the_page_has_an_alert() -> None:
     page = (pages.ROOT / "docs" / "monitoring.md").read_text()
     assert set(re.findall(r"^#### (\w+)$", page, re.MULTILINE)) == {alert["alert"] for alert in ALERTS}
+
+
+def test_every_alert_fires_in_a_case_of_promtool() -> None:
+    fired = {
+        test["alertname"]
+        for path in CASES.glob("*.yml")
+        for case in yaml.safe_load(path.read_text())["tests"]
+        for test in case["alert_rule_test"]
+        if test["exp_alerts"]
+    }
+    assert fired == {alert["alert"] for alert in ALERTS}
+
+
+@pytest.mark.parametrize(
+    ("title", "is_ended"),
+    [
+        ("postgres: readonly_a groundwork 10.0.0.5(40312) idle", True),
+        # With replicas, titles contain cluster_name.
+        ("postgres: groundwork: readonly_a groundwork 10.0.0.5(40312) idle", True),
+        ("postgres: app_a groundwork 10.0.0.5(40312) idle", False),
+        ("postgres: groundwork: autovacuum launcher ", False),
+        ('sh -c grep -laE "^postgres: readonly_a " /proc/1/cmdline', False),
+    ],
+)
+def test_the_runbook_finds_the_sessions_of_a_login_by_their_title(title: str, is_ended: bool) -> None:
+    page = (pages.ROOT / "docs" / "monitoring.md").read_text()
+    (pattern,) = re.findall(r'grep -laE "([^"]+)" /proc', page)
+    assert bool(re.search(pattern, title)) == is_ended
 
 
 def test_an_expression_is_promql_that_names_a_metric() -> None:
