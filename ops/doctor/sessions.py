@@ -40,9 +40,12 @@ FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
 ORDER BY xact_start LIMIT 20
 """
-# Fast-path locks, the usual ones on tables, need no entry of the shared table.
+# Fast-path locks, the usual ones on tables, need no entry of the shared table. The predicate locks of serializable
+# transactions (SIReadLock) have a table of their own.
 _LOCK_TABLE = """
-WITH held AS (SELECT pid, count(*) AS locks FROM pg_locks WHERE NOT fastpath GROUP BY pid)
+WITH held AS (
+    SELECT pid, count(*) AS locks FROM pg_locks WHERE NOT fastpath AND mode <> 'SIReadLock' GROUP BY pid
+)
 SELECT pid, usename, state, application_name, query, locks,
        coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0)::float AS seconds,
        (SELECT sum(locks) FROM held)::float / (current_setting('max_locks_per_transaction')::int

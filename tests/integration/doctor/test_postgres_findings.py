@@ -305,6 +305,29 @@ def test_open_subtransactions_of_readonly_fill_the_lock_table(ill_postgres: Serv
         assert asked_ill("lock-table", **terms).status is CheckStatus.OK
 
 
+def test_predicate_locks_of_serializable_transactions_do_not_fill_the_lock_table(
+    ill_postgres: Server, asked_ill: Ask
+) -> None:
+    database = Database(ill_postgres, "groundwork")
+    # One row on each page, because locks of more rows on a page become one.
+    database.psql(
+        "CREATE TABLE groundwork.wide (id int PRIMARY KEY, filler text) WITH (fillfactor = 10);\n"
+        "INSERT INTO groundwork.wide SELECT id, repeat('x', 900) FROM generate_series(1, 30) AS id;\n"
+        "GRANT SELECT ON groundwork.wide TO readonly"
+    )
+    try:
+        with psycopg.connect(database.url("readonly")) as reader:
+            reader.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ WRITE")
+            reader.execute("SET enable_seqscan = off")
+            for row in range(1, 31):
+                reader.execute("SELECT id FROM groundwork.wide WHERE id = %s", [row])
+            assert int(database.psql("SELECT count(*) FROM pg_locks WHERE mode = 'SIReadLock'")) >= 30
+            found = asked_ill("lock-table", lock_table_warn=0.002)
+            assert found.status is CheckStatus.OK, text_of(found)
+    finally:
+        database.psql("DROP TABLE groundwork.wide")
+
+
 @promise("doctor names a NOTIFY queue that fills, and who keeps it from draining")
 def test_a_listener_in_an_open_transaction_fills_the_queue_of_readonly(
     ill_postgres: Server, asked_ill: Ask

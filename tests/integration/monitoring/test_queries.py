@@ -22,21 +22,31 @@ SESSIONS = (
     ("autovacuum worker", None, "active", 7200),
     ("walsender", "monitor_a", "active", 7200),
 )
+# mode, whether it is a fast-path lock
+LOCKS = (
+    ("AccessShareLock", True),
+    ("ExclusiveLock", False),
+    ("ExclusiveLock", False),
+    ("SIReadLock", False),
+)
 
 
 @pytest.fixture
 def asked(database: Database) -> Any:
-    """Return asked("pg_role"), which runs a query of the exporter on SESSIONS instead of the server's own."""
+    """Return asked("pg_role"), which runs a query of the exporter on SESSIONS and LOCKS instead of the server's."""
     rows = ", ".join(
         f"('{kind}', (SELECT oid FROM pg_roles WHERE rolname = {repr(login) if login else 'NULL'}), '{state}',"
         f" clock_timestamp() - interval '{seconds} s')"
         for kind, login, state, seconds in SESSIONS
     )
+    locks = ", ".join(f"('{mode}', {is_fast})" for mode, is_fast in LOCKS)
     prepared = (
         "CREATE TEMP TABLE pg_stat_activity AS SELECT * FROM pg_catalog.pg_stat_activity WITH NO DATA;"
         " INSERT INTO pg_temp.pg_stat_activity (backend_type, usesysid, state, xact_start, datname, pid)"
         " SELECT kind, login, state, since, current_database(), row_number() OVER ()"
         f" FROM (VALUES {rows}) AS session (kind, login, state, since);"
+        " CREATE TEMP TABLE pg_locks AS SELECT * FROM pg_catalog.pg_locks WITH NO DATA;"
+        f" INSERT INTO pg_temp.pg_locks (mode, fastpath) VALUES {locks};"
         " SET search_path = pg_temp, pg_catalog;"
     )
 
@@ -63,3 +73,13 @@ def test_a_long_transaction_is_one_of_a_client(asked: Any, database: Database) -
 def test_connections_are_counted_as_for_the_connection_limit(asked: Any) -> None:
     found = {row["rolname"]: row["connections"] for row in asked("pg_role")}
     assert (found["app_a"], found["monitor_a"], found["readonly_a"]) == (3, 1, 0)
+
+
+def test_only_locks_in_the_lock_table_are_counted(asked: Any, database: Database) -> None:
+    """Neither fast-path locks nor predicate locks are in that table."""
+    (found,) = asked("pg_lock_table")
+    size = (
+        "SELECT current_setting('max_locks_per_transaction')::int"
+        " * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int)"
+    )
+    assert found["usage"] * int(database.psql(size)) == pytest.approx(2)
