@@ -21,12 +21,15 @@ _HITS = """
 SELECT blks_hit AS hit, blks_read AS read FROM pg_stat_database WHERE datname = current_database()
 """
 # Autovacuum starts once a minute. Until then the outbox of a bulk load has only dead rows.
+# After a crash, a failover or a restore the statistics begin at 0, and updates do not increase n_live_tup. reltuples is
+# the planner's estimate as of the last VACUUM or ANALYZE; it is -1 before the first.
 _DEAD = """
-SELECT relid::regclass::text AS name, n_dead_tup AS dead, n_live_tup AS live,
+SELECT relid::regclass::text AS name, n_dead_tup AS dead, rows.live,
        greatest(last_autovacuum, last_vacuum)::text AS vacuumed
 FROM pg_stat_user_tables
 JOIN pg_class AS c ON c.oid = relid
-WHERE n_dead_tup >= %(least)s AND n_dead_tup >= %(share)s * (n_dead_tup + n_live_tup)
+CROSS JOIN LATERAL (SELECT greatest(n_live_tup, c.reltuples::bigint) AS live) AS rows
+WHERE n_dead_tup >= %(least)s AND n_dead_tup >= %(share)s * (n_dead_tup + rows.live)
   AND NOT (
     current_setting('autovacuum')::bool
     AND NOT EXISTS (

@@ -208,6 +208,24 @@ def test_dead_rows_that_autovacuum_will_remove_are_ignored(asked: Ask, database:
     assert "2 tables" in text_of(found)
 
 
+def test_dead_rows_are_compared_with_the_rows_that_a_server_had_before_a_crash(
+    asked: Ask, database: Database
+) -> None:
+    """A crash discards the statistics."""
+    database.psql(
+        "CREATE TABLE groundwork.old (id bigint) WITH (autovacuum_enabled = off);\n"
+        "INSERT INTO groundwork.old SELECT generate_series(1, 60000);\n"
+        "SELECT pg_stat_force_next_flush();"
+    )
+    database.psql("ANALYZE groundwork.old")
+    database.psql("SELECT pg_stat_reset_single_table_counters('groundwork.old'::regclass)")
+    database.psql("UPDATE groundwork.old SET id = id WHERE id <= 12000; SELECT pg_stat_force_next_flush();")
+    found = asked("dead-rows")
+    assert found.status is CheckStatus.OK, text_of(found)
+    found = asked("dead-rows", dead_rows_share_warn=0.15)
+    assert "12000 dead and 60000 live rows, last vacuumed never" in text_of(found)
+
+
 @pytest.mark.parametrize(
     ("age", "status"), [(600_000_000, CheckStatus.WARN), (1_200_000_000, CheckStatus.FAIL)]
 )

@@ -83,3 +83,14 @@ def test_only_locks_in_the_lock_table_are_counted(asked: Any, database: Database
         " * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int)"
     )
     assert found["usage"] * int(database.psql(size)) == pytest.approx(2)
+
+
+def test_live_rows_are_those_that_the_server_had_before_a_crash(asked: Any, database: Database) -> None:
+    """A crash discards the statistics."""
+    database.psql("CREATE TABLE groundwork.old (id bigint); CREATE TABLE groundwork.new (id bigint)")
+    database.psql("INSERT INTO groundwork.old SELECT generate_series(1, 500); ANALYZE groundwork.old")
+    database.psql("SELECT pg_stat_reset_single_table_counters('groundwork.old'::regclass)")
+    database.psql("UPDATE groundwork.old SET id = id WHERE id <= 20; SELECT pg_stat_force_next_flush();")
+    rows = {row["relname"]: (row["live_rows"], row["dead_rows"]) for row in asked("pg_table")}
+    assert rows["old"] == (500, 20)
+    assert rows["new"] == (0, 0)
