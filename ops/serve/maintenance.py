@@ -4,6 +4,7 @@ day."""
 from __future__ import annotations
 
 import logging
+from time import time
 
 from prometheus_client import Gauge
 from psycopg.rows import scalar_row
@@ -18,6 +19,8 @@ _MAKE_PARTITIONS = queries("schema")["make_activity_partitions"]
 _FORGET_KEYS = queries("idempotency")["forget_keys"]
 DAY_SECONDS = 24 * 3600.0
 _RETRY_SECONDS = 10.0
+# The clock of a pause stands still while the machine is suspended. Shorter than `for` of the alert MaintenanceLate.
+_PAUSE_SECONDS = 600.0
 
 LAST_SUCCESS = Gauge(
     "groundwork_maintenance_last_success_timestamp_seconds", "Time at which maintenance last succeeded."
@@ -25,11 +28,12 @@ LAST_SUCCESS = Gauge(
 
 
 class Maintenance:
-    """Runs at start and once a day. After a failure it runs again in ten seconds."""
+    """Runs at start and once a day by the wall clock. After a failure it runs again in ten seconds."""
 
     def __init__(self, data: AsyncDataAccess) -> None:
         self._data = data
         self._has_failed = False
+        self._last_success: float | None = None
         self._repeating = AsyncRepeating("maintenance", _RETRY_SECONDS, self._run)
 
     async def start(self) -> None:
@@ -39,7 +43,10 @@ class Maintenance:
         await self._repeating.stop()
 
     async def _run(self) -> float | None:
-        """Return the seconds until the next run, or None to retry."""
+        """Run if it is due. Return the seconds until the next call, or None to retry."""
+        # After the clock was set back, the time of the last success is in the future.
+        if self._last_success is not None and 0 <= (elapsed := time() - self._last_success) < DAY_SECONDS:
+            return min(_PAUSE_SECONDS, DAY_SECONDS - elapsed)
         try:
             made = await self._data.pool.fetch_all(_MAKE_PARTITIONS, {}, scalar_row)
             await self._data.pool.fetch_all(_FORGET_KEYS, {}, scalar_row)
@@ -49,6 +56,7 @@ class Maintenance:
             self._has_failed = True
             return None
         self._has_failed = False
-        LAST_SUCCESS.set_to_current_time()
+        self._last_success = time()
+        LAST_SUCCESS.set(self._last_success)
         _logger.info("partitions of activities are there", extra={"made": made})
-        return DAY_SECONDS
+        return _PAUSE_SECONDS
