@@ -16,8 +16,8 @@ from infra.spec.quantity import format_mb
 from infra.spec.redis import MAXMEMORY_SHARE
 from infra.spec.redis_replication import LONGEST_PREFIX, REPLICAS
 
-# host:port, the form of Prometheus's targets
-_TARGET = r"[A-Za-z0-9][A-Za-z0-9.-]*:[0-9]{1,5}"
+# host:port, the form of Prometheus's targets. Docker Compose puts underscores into the names of containers.
+_TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*:([0-9]{1,5})")
 _docker = partial(setting, only=DOCKER)
 
 
@@ -197,9 +197,11 @@ def _check_monitoring(settings: DockerTargetSettings) -> None:
                 f"{job!r} is not a valid job name, or is reserved",
                 f"use a-z, 0-9, - and _, and none of {', '.join(reserved)}",
             )
-        if not re.fullmatch(rf"{_TARGET}(\s*,\s*{_TARGET})*", targets):
-            raise SettingError(
-                full("monitoringTargets"),
-                f"{targets!r} of job {job} is not a list of host:port",
-                "write it like app-1:9000,app-2:9000",
-            )
+        for target in map(str.strip, targets.split(",")):
+            parts = _TARGET.fullmatch(target)
+            if parts is None or not 1 <= int(parts[1]) <= 65535:
+                raise SettingError(
+                    full("monitoringTargets"),
+                    f"{target!r} of job {job} is not host:port with a port from 1 to 65535",
+                    "write targets like app-1:9000,app-2:9000",
+                )

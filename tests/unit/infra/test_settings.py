@@ -156,10 +156,25 @@ BAD = {
         "none of",
     ),
     "targets without port": Bad(
-        {"monitoringTargets": {"web": "web-1, web-2:80"}}, "monitoringTargets", "of job web", "app-1:9000"
+        {"monitoringTargets": {"web": "web-2:80, web-1"}},
+        "monitoringTargets",
+        "'web-1' of job web",
+        "app-1:9000",
     ),
     "targets with a scheme": Bad(
         {"monitoringTargets": {"web": "http://web:80"}}, "monitoringTargets", "of job web", "app-1:9000"
+    ),
+    "target with port 0": Bad(
+        {"monitoringTargets": {"web": "web-1:0"}}, "monitoringTargets", "'web-1:0' of job web", "app-1:9000"
+    ),
+    "target with a port that is too large": Bad(
+        {"monitoringTargets": {"web": "web-1:65535, web-2:65536"}},
+        "monitoringTargets",
+        "'web-2:65536' of job web",
+        "app-1:9000",
+    ),
+    "a list of targets with an empty one": Bad(
+        {"monitoringTargets": {"web": "web-1:80,"}}, "monitoringTargets", "'' of job web", "app-1:9000"
     ),
     "unknown key": Bad(
         {"redisMaxMemory": "64MB"},
@@ -321,6 +336,7 @@ def test_a_value_at_a_limit_is_accepted() -> None:
         ("first and last port", {"postgresPort": 1024, "redisPort": 65535}),
         ("ports that are picked", {"postgresPort": 0, "redisPort": 0}),
         ("last ports of replicas", {"redisPort": 65533, "redisReplicas": 2}),
+        ("targets as Docker Compose names them", {"monitoringTargets": {"web": "web_1:1, web_2:65535"}}),
         ("next port without replicas", {"postgresPort": 21000, "redisPort": 21001}),
         ("extension's parameter", {"postgresParameters": {"auto_explain.log_analyze": "on"}}),
     ]
