@@ -59,9 +59,31 @@ def dashboard_expressions(folder: Path = DASHBOARDS) -> dict[str, str]:
 
 def selectors(expression: str) -> list[Selector]:
     """Return the metrics of an expression. Raises ValueError if it is not valid PromQL."""
+    return list(_walk(_parsed(expression), frozenset()))
+
+
+def keeps_instance(expression: str) -> bool:
+    """Return whether a result has the label `instance`, so that each server or process has a series of its own."""
+    return _keeps_instance(_parsed(expression))
+
+
+def _parsed(expression: str) -> Any:
     for variable, value in _VARIABLES.items():
         expression = expression.replace(variable, value)
-    return list(_walk(promql_parser.parse(expression), frozenset()))
+    return promql_parser.parse(expression)
+
+
+def _keeps_instance(node: Any) -> bool:
+    if isinstance(node, promql_parser.VectorSelector | promql_parser.MatrixSelector):
+        return True
+    if isinstance(node, promql_parser.AggregateExpr) and str(node.op) not in ("topk", "bottomk"):
+        return node.modifier is not None and "instance" in node.modifier.labels and _keeps_instance(node.expr)
+    if isinstance(node, promql_parser.Call) and node.func.name in ("scalar", "vector"):
+        return False
+    children = [getattr(node, name, None) for name in ("lhs", "rhs", "expr")] + list(
+        getattr(node, "args", ())
+    )
+    return any(_keeps_instance(child) for child in children if child is not None)
 
 
 def all_missing(expressions: Mapping[str, str], series: Series) -> dict[str, list[str]]:

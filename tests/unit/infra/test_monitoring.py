@@ -21,7 +21,7 @@ from infra.monitoring.configuration import DASHBOARDS, RULES
 from infra.monitoring.replicas import REPLICA_DASHBOARDS, REPLICA_RULES
 from tests.cases import in_case
 from tests.promises import promise
-from tests.promql import dashboard_expressions, rule_expressions, selectors
+from tests.promql import dashboard_expressions, keeps_instance, rule_expressions, selectors
 from tests.unit.documentation import pages
 
 ALERTS: list[dict[str, Any]] = [
@@ -190,6 +190,57 @@ def test_a_dashboard_takes_its_data_source_from_a_variable(path: Path) -> None:
 
 
 @every_board
+def test_a_legend_distinguishes_the_servers_of_a_plot(path: Path) -> None:
+    """With replicas, an expression that is not aggregated has a line for each server."""
+    for title, target in _targets(path):
+        metrics = {selector.metric for selector in selectors(target["expr"])}
+        # A rule of `make up` records it, without an instance.
+        if keeps_instance(target["expr"]) and metrics != {
+            "groundwork_certificate_not_after_timestamp_seconds"
+        }:
+            assert "{{instance}}" in target["legendFormat"], f"{title} {target['refId']}"
+
+
+@every_board
+def test_a_plot_does_not_add_up_servers(path: Path) -> None:
+    """Statements are added up, because one may run on several servers. Members and Sentinels are counted."""
+    added = re.compile(
+        r"\bsum(?: by \(([\w, ]+)\) )?\((?:rate\()?((?:pg|redis)_(?!statement_|sentinel_up)\w+)"
+    )
+    for title, target in _targets(path):
+        for labels, metric in added.findall(target["expr"]):
+            assert "instance" in labels.split(", "), f"{title} {target['refId']}: {metric}"
+
+
+def test_it_is_detected_that_a_result_has_an_instance() -> None:
+    for expression, expected in (
+        ("rate(x[5m]) / y", True),
+        ("topk(3, x)", True),
+        ("scalar(max(x)) - y", True),
+        ("sum by (instance, a) (x) * 60", True),
+        ("histogram_quantile(0.9, sum by (instance, le) (rate(x[5m])))", True),
+        ("topk(3, max by (a) (x))", False),
+        ("time() - max(x > 0)", False),
+        ("sum by (a) (x) / sum(y)", False),
+    ):
+        with in_case(expression):
+            assert keeps_instance(expression) is expected
+
+
+def test_connections_in_use_are_those_that_are_not_idle() -> None:
+    """`groundwork_db_pool_size` counts idle connections too."""
+    in_use = [
+        target["expr"]
+        for path in BOARDS
+        for _, target in _targets(path)
+        if "in use" in target["legendFormat"]
+    ]
+    assert len(in_use) >= 1
+    for expression in in_use:
+        assert "groundwork_db_pool_size" not in expression or "- groundwork_db_pool_available" in expression
+
+
+@every_board
 def test_panels_of_a_dashboard_do_not_overlap(path: Path) -> None:
     taken: set[tuple[int, int]] = set()
     panels = json.loads(path.read_text())["panels"]
@@ -222,6 +273,12 @@ def test_no_command_line_or_environment_of_an_exporter_contains_a_password() -> 
         *configuration.postgres_exporter_environment("postgres", 5432, "monitor_a"),
     ]
     assert [word for word in words if re.search(r"(?i)pass(word)?(=|$)", word)] == []
+
+
+def _targets(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Return the title and the query of each line in the panels of a dashboard."""
+    panels = json.loads(path.read_text())["panels"]
+    return [(panel["title"], target) for panel in panels for target in panel.get("targets", ())]
 
 
 def _lost(given: Any, read: Any, path: str = "") -> Any:
