@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Database
-from tests.containers import Server
+from tests.containers import Server, wait_until
 from tests.integration.client.conftest import ROOT, Application
+from tests.integration.monitoring.measured import free_port, scrape
 from tests.promises import promise
+from tests.unit.documentation.pages import python_examples
 
 EXAMPLES = ROOT / "examples"
 
@@ -48,9 +50,14 @@ def test_the_tests_of_the_fastapi_example_pass(example: Application) -> None:
 
 
 @promise("a forked child uses connections of its own")
+@promise("each worker of an application is scraped, with the state of its pool and breaker")
 @pytest.mark.parametrize("example", ["flask_app"], indirect=True)
 def test_flask_works_in_workers_that_gunicorn_forks_after_loading(example: Application, python: Path) -> None:
-    """More requests than workers, so that each of them answers some."""
+    """More requests than workers, so that each of them answers some. The metrics are those of docs/monitoring.md."""
+    metrics, configuration = python_examples("docs/monitoring.md")
+    ports = (free_port(), free_port())
+    example.write(metrics=metrics.replace("(9000, 9001)", str(ports)))
+    (example.folder / "gunicorn.conf.py").write_text(configuration)
     arguments = ("--preload", "--workers", "2", "--bind", "127.0.0.1:0", "main:app")
     command = [python, "-m", "gunicorn", "--log-level", "info", *arguments]
     with example.started(*command) as process:
@@ -61,6 +68,8 @@ def test_flask_works_in_workers_that_gunicorn_forks_after_loading(example: Appli
             bodies = [{"github_id": n, "username": f"u{n}"} for n in range(1, 13)]
             added = [_answer(f"{address}/users", body) for body in bodies]
             assert [_answer(f"{address}/users/{user['id']}") for user in added] == added
+            for port in ports:
+                wait_until(lambda port=port: "\ngroundwork_db_pool_size{" in scrape(port))
         except urllib.error.HTTPError as error:
             process.terminate()
             raise AssertionError(f"{error}\n{''.join(log)}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,14 +11,10 @@ from tests.conftest import cloned_database
 from tests.containers import Server
 from tests.integration.db.forked import run_scripts
 from tests.promises import promise
+from tests.unit.documentation.pages import python_examples
 
-ROOT = Path(__file__).parents[3]
 PAGES = ("docs/data-access.md", "docs/tokens.md")
-EXAMPLES = [
-    example
-    for page in PAGES
-    for example in re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
-]
+EXAMPLES = [example for page in PAGES for example in python_examples(page)]
 
 
 def test_there_are_examples() -> None:

@@ -18,6 +18,11 @@ def code(text: str) -> list[str]:
     return _MARKUP.findall(text)
 
 
+def python_examples(page: str) -> list[str]:
+    """Return the Python code in fences of a page, such as "docs/tokens.md"."""
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
 def links(text: str) -> list[str]:
     """Return the targets of the links. Examples in code are not links."""
     return _LINK.findall(_MARKUP.sub("", text))
