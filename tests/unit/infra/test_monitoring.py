@@ -19,6 +19,7 @@ from db import errors
 from infra.monitoring import configuration
 from infra.monitoring.configuration import DASHBOARDS, RULES
 from infra.monitoring.replicas import REPLICA_DASHBOARDS, REPLICA_RULES
+from infra.spec.redis_acl import LOCAL_USERS, OPS
 from tests.cases import in_case
 from tests.promises import promise
 from tests.promql import dashboard_expressions, keeps_instance, rule_expressions, selectors
@@ -123,6 +124,21 @@ def test_the_runbook_finds_the_sessions_of_a_login_by_their_title(title: str, is
     page = (pages.ROOT / "docs" / "monitoring.md").read_text()
     (pattern,) = re.findall(r'grep -laE "([^"]+)" /proc', page)
     assert bool(re.search(pattern, title)) == is_ended
+def test_user_ops_may_call_the_redis_commands_that_alerts_and_runbooks_name() -> None:
+    """`groundwork redis-cli` logs in as this user."""
+    with_subcommand = {
+        name.split("|")[0].upper() for user in LOCAL_USERS for name in user.commands if "|" in name
+    }
+    named = set()
+    for alert in ALERTS:
+        text = " ".join(alert["annotations"].values())
+        named |= set(re.findall(rf"\b({'|'.join(with_subcommand)}) ([A-Z]+)\b", text))
+    page = (pages.ROOT / "docs" / "monitoring.md").read_text()
+    for command, argument in re.findall(r"redis-cli (?:--stack \S+ )?([A-Z]+) ?([A-Za-z]*)", page):
+        named.add((command, argument if command in with_subcommand else ""))
+    commands = {"|".join(filter(None, words)).lower() for words in named}
+    assert {"client|list", "info"} <= commands
+    assert commands - set(OPS.commands) == set()
 
 
 def test_an_expression_is_promql_that_names_a_metric() -> None:
