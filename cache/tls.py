@@ -33,12 +33,13 @@ class TlsContext:
     def __init__(self, ca_file: str | None, check_hostname: bool) -> None:
         self._ca_file = ca_file
         self._check_hostname = check_hostname
-        self._context: ssl.SSLContext | None = None
-        self._made_from = 0
+        # The context, and when its file was changed. One attribute, because threads read it without a lock.
+        self._made: tuple[ssl.SSLContext, int] | None = None
 
     def get(self) -> ssl.SSLContext:
         changed_at = Path(self._ca_file).stat().st_mtime_ns if self._ca_file else 0
-        if self._context is None or changed_at != self._made_from:
+        made = self._made
+        if made is None or changed_at != made[1]:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             context.check_hostname = self._check_hostname
@@ -46,8 +47,8 @@ class TlsContext:
                 context.load_verify_locations(self._ca_file)
             else:
                 context.load_default_certs()
-            self._context, self._made_from = context, changed_at
-        return self._context
+            made = self._made = context, changed_at
+        return made[0]
 
 
 class _Quiet:

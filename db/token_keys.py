@@ -20,8 +20,8 @@ class TokenKeys:
 
     def __init__(self, source: UrlSource | None) -> None:
         self._source = source
-        self._text: str | None = None
-        self._keyring: Keyring | None = None
+        # The text that was parsed last, and its keyring. One attribute, because threads read it without a lock.
+        self._parsed: tuple[str, Keyring] | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> TokenKeys:
@@ -43,8 +43,7 @@ class TokenKeys:
                 f"no token keys are set; set {VARIABLE} or {VARIABLE}_FILE (`groundwork env --tokens` prints them)"
             )
         text = self._source.read()
-        keyring = self._keyring
-        if keyring is None or text != self._text:
-            keyring = Keyring.parse(text, VARIABLE)
-            self._keyring, self._text = keyring, text
-        return keyring
+        parsed = self._parsed
+        if parsed is None or parsed[0] != text:
+            parsed = self._parsed = text, Keyring.parse(text, VARIABLE)
+        return parsed[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import ssl
 import struct
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
@@ -22,6 +24,7 @@ from cache.tls import (
     AsyncTlsConnection,
     PlainConnection,
     TlsConnection,
+    TlsContext,
     connection_options,
 )
 from infra.certificates import make_authority, make_server_certificate
@@ -153,3 +156,38 @@ def test_python_leaves_a_connection_open_that_is_reset_before_the_handshake(rese
             ssl.create_default_context().wrap_socket(reset, server_hostname="localhost")
         gc.collect()
     assert len(leaks) == 1
+
+
+def test_a_context_of_the_former_ca_file_is_not_taken_for_one_of_the_new_file(tmp_path: Path) -> None:
+    file = tmp_path / "ca.crt"
+
+    def write(name: str, changed_at: int) -> None:
+        file.write_text(make_authority(name).certificate)
+        os.utime(file, (changed_at, changed_at))
+
+    def trusted(context: ssl.SSLContext) -> str:
+        (certificate,) = context.get_ca_certs()
+        assert isinstance(certificate, dict)
+        return str(certificate["subject"])
+
+    class Interrupted(TlsContext):
+        """Replaces the file before the first context is stored, and lets another thread get one before each store."""
+
+        is_slow = False
+        seen: tuple[str, ...] = ()
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if self.is_slow and name != "is_slow":
+                if not self.seen:
+                    write("new", 2)
+                object.__setattr__(self, "is_slow", False)
+                object.__setattr__(self, "seen", (*self.seen, trusted(self.get())))
+                object.__setattr__(self, "is_slow", True)
+            super().__setattr__(name, value)
+
+    write("old", 1)
+    tls = Interrupted(str(file), check_hostname=True)
+    tls.is_slow = True
+    tls.get()
+    tls.is_slow = False
+    assert all("new" in each for each in (*tls.seen, trusted(tls.get())))

@@ -6,11 +6,13 @@ import secrets
 import traceback
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cache.url_source import UrlSource
 from db.crypto import Keyring, Place
 from db.errors import InvalidSetting, TokenUnreadable
 from db.models import Tokens
@@ -126,6 +128,30 @@ def test_keys_are_read_again_when_their_file_changes(tmp_path: Path) -> None:
     assert keys.keyring().current == "k1"
     file.write_text(f"k2:{secrets.token_urlsafe(32)}\n")
     assert keys.keyring().current == "k2"
+
+
+def test_a_keyring_that_another_thread_replaces_is_never_the_old_one(tmp_path: Path) -> None:
+    class Interrupted(TokenKeys):
+        """Lets another thread get the keyring after the given number of reads of an attribute."""
+
+        reads_left = -1
+
+        def __getattribute__(self, name: str) -> Any:
+            value = super().__getattribute__(name)
+            if name.startswith("_"):
+                self.reads_left -= 1
+                if self.reads_left == 0:
+                    self.keyring()
+            return value
+
+    file = tmp_path / "keys"
+    for reads in range(1, 5):
+        file.write_text(f"k1:{secrets.token_urlsafe(32)}")
+        keys = Interrupted(UrlSource("GROUNDWORK_TOKEN_KEYS", InvalidSetting, file=file))
+        keys.keyring()
+        file.write_text(f"k2:{secrets.token_urlsafe(32)}")
+        keys.reads_left = reads
+        assert keys.keyring().current == "k2"
 
 
 def test_without_keys_the_variable_is_named() -> None:
