@@ -58,7 +58,8 @@ class SharedSettings:
     access_pool_size: int = setting(8, "Size of the access service's connection pool.")
     token_keys: str = setting(
         "k1",
-        "Ids of the keys for users' tokens, like k2,k1; the first one encrypts, and a new id creates a key.",
+        "Ids of the keys for users' tokens, like k1,k2; the first one encrypts. A new id creates a key. Append it,"
+        " and move it to the front when every program has it.",
     )
     image_refresh: str = setting(
         "",

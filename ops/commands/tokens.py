@@ -47,11 +47,12 @@ def rotate(url: str | None, stack: str, batch_size: int, as_json: bool) -> None:
     if done.unreadable:
         raise OpsError(
             f"{len(done.unreadable)} tokens cannot be decrypted and were left unchanged; keep the old keys, add the"
-            " missing key, or ask those users to sign in again"
+            " missing key's value to GROUNDWORK_TOKEN_KEYS (its id in groundwork:tokenKeys would make a new key), or"
+            " ask those users to sign in again"
         )
     if not done.is_complete:
         raise OpsError(
-            f"a program still encrypts tokens with a key older than {done.key!r};"
+            f"a program still encrypts tokens with another key than {done.key!r};"
             " give every program the new keys, and run this command again"
         )
     if not as_json:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 # A pass that changes nothing proves that the rotation is complete. If the third pass still finds tokens, a program
-# still encrypts with an older key.
+# still encrypts with another key.
 _PASSES = 3
 
 
@@ -30,7 +30,7 @@ _PASSES = 3
 class TokenRotation:
     """The result of a rotation: the current key, the number of users with tokens, and the number of changes.
 
-    `advice` says what to do with the older keys after a complete rotation, and is empty if there are none.
+    `advice` says what to do with the other keys after a complete rotation, and is empty if there are none.
     `is_complete`: the last pass over all users found nothing to change. `unreadable` describes the tokens that cannot
     be decrypted; they are left unchanged.
     """
@@ -105,10 +105,12 @@ def _announced(keyring: Keyring, url: str | None, stack: str) -> TokenRotation:
     print_line(f"keyring: {ids}, from {name or f'stack {stack!r}'}", err=True)
     older = ", ".join(keyring.older)
     advice = older and (
-        f"no token in this database needs the older keys ({older}); remove them when you need no older backup"
+        f"no token in this database needs the other keys ({older}); remove older ones when you need no older backup"
     )
     if older and name is None and not _is_database_of_stack(url):
-        advice = f"before you remove older keys ({older}), check that this is the database of stack {stack!r}"
+        advice = (
+            f"before you remove another key ({older}), check that this is the database of stack {stack!r}"
+        )
     return TokenRotation(keyring.current, advice)
 
 

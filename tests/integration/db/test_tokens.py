@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from db import DataAccess
 from db.crypto import Keyring, Place
-from db.errors import InvalidInput, InvalidSetting, NotFound, TokenUnreadable
+from db.errors import InvalidInput, InvalidSetting, NotFound, TokenUnreadable, UnknownTokenKey
 from db.models import NewUser, Tokens
 from db.token_keys import TokenKeys
 from ops.commands.tokens import tokens
@@ -158,6 +158,29 @@ def test_a_ciphertext_of_another_row_does_not_open(opened: Any, database: Databa
         data.users.tokens(grace.id)
 
 
+def _read_each_others_writes(opened: Any, *keys: str) -> None:
+    """Read with each of `keys` what was written with each of them."""
+    programs = [opened(each) for each in keys]
+    user = programs[0].users.add(ADA)
+    for n, writer in enumerate(programs):
+        writer.users.set_tokens(user.id, access_token=f"a{n}")
+        assert [reader.users.tokens(user.id).access for reader in programs] == [f"a{n}"] * len(programs)
+
+
+@promise("while a new token key is distributed in two steps, every program reads every token")
+@pytest.mark.parametrize("keys", [(K1, f"{K1},{K2}"), (f"{K1},{K2}", f"{K2},{K1}")], ids=["step 1", "step 2"])
+def test_programs_read_each_others_tokens_while_a_new_key_is_distributed(
+    opened: Any, keys: tuple[str, ...]
+) -> None:
+    _read_each_others_writes(opened, *keys)
+
+
+@promise("while a new token key is distributed in two steps, every program reads every token", control=True)
+def test_a_new_key_that_is_distributed_in_front_of_the_old_one_cannot_be_read_everywhere(opened: Any) -> None:
+    with pytest.raises(UnknownTokenKey, match="'k2'"):
+        _read_each_others_writes(opened, K1, f"{K2},{K1}")
+
+
 def test_a_rotation_brings_all_under_the_new_key_and_a_second_has_nothing_to_do(
     opened: Any, database: Database
 ) -> None:
@@ -226,12 +249,13 @@ def test_a_batch_smaller_than_the_tokens_of_its_window_skips_no_user(
         (
             ["k2", "k1", "k0"],
             "k2, k1, k0, from GROUNDWORK_TOKEN_KEYS",
-            "; no token in this database needs the older keys (k1, k0); remove them when you need no older backup",
+            "; no token in this database needs the other keys (k1, k0); remove older ones when you need no older"
+            " backup",
         ),
         (
             [],
             "k2, k1, from stack 'dev'",
-            "; before you remove older keys (k1), check that this is the database of stack 'dev'",
+            "; before you remove another key (k1), check that this is the database of stack 'dev'",
         ),
     ],
     ids=["one key", "several keys", "the keys of a stack and another database"],
@@ -333,7 +357,7 @@ def test_a_killed_rotation_is_completed_by_the_next_one(opened: Any, database: D
     assert set(_keys_used(database)) == {"k1", "k2"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "399 users have tokens, all encrypted with key 'k2'" in done.stdout
-    assert "no token in this database needs the older keys (k1)" in done.stdout
+    assert "no token in this database needs the other keys (k1)" in done.stdout
     again = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, check=True)
     assert json.loads(again.stdout) == {
         "key": "k2", "users": 399, "changed": 0, "unreadable": 0, "complete": True,
