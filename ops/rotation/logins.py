@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,12 +12,16 @@ from infra.docker.redis_members import redis_members
 from infra.outputs import server_urls
 from infra.spec import redis_acl
 from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
+from infra.spec.roles import LOGINS
 from ops.errors import Exit, OpsError
 
 if TYPE_CHECKING:
     from ops.rotation.subject import RotatedStack
 
 _CONNECT_SECONDS = 10
+# Postgres counts a login's connections, and the free ones, after it has checked the password. "Too many clients
+# already" proves nothing, because Postgres says it before.
+_PROOF = re.compile("too many connections for (role|database)|connection slots are reserved")
 
 
 def try_out(stack: RotatedStack, names: Sequence[str]) -> None:
@@ -35,15 +40,21 @@ def try_out(stack: RotatedStack, names: Sequence[str]) -> None:
 def _log_in_to_postgres(stack: str, role: str, url: str) -> None:
     import psycopg
 
+    from db.login import refusal_of
     from db.session import connect
 
     try:
         with connect(url, connect_timeout=_CONNECT_SECONDS) as connection:
             connection.execute("SELECT 1")
     except psycopg.OperationalError as error:
-        reason = str(error).strip().splitlines()[-1]
-        refused = "authentication failed" in reason
-        raise _problem(stack, role, "Postgres", reason, Exit.ERROR if refused else Exit.UNREACHABLE) from None
+        # A role whose sessions fill its limit could otherwise never revoke its old password.
+        if _PROOF.search(str(error)):
+            return
+        refusal = refusal_of(error)
+        # Without a state, a certificate is refused.
+        refused = refusal.is_final and refusal.sqlstate is not None
+        code = Exit.ERROR if refused else Exit.UNREACHABLE
+        raise _problem(stack, role, "Postgres", refusal.reason, code) from None
 
 
 def _log_in_to_redis(stack: str, role: str, url: str) -> None:
@@ -88,8 +99,15 @@ def _problem(stack: str, role: str, server: str, reason: str, code: Exit) -> Ops
     is_refused = "certificate" in reason
     renew = f"renew an expired one with `groundwork rotate certificates --stack {stack}`"
     what = renew if is_refused else "fix the cause"
+    # A role with one login has got its new password in place.
+    has_old = len(LOGINS.get(role, "")) != 1
+    old = (
+        "the old password is still accepted"
+        if has_old
+        else f"the former password of {role} is no longer accepted; only groundwork uses it"
+    )
     return OpsError(
         f"role {role} cannot log in to {server} with its new password ({reason});"
-        f" the old password is still accepted; {what}, then run this command again",
+        f" {old}; {what}, then run this command again",
         code,
     )

@@ -40,6 +40,29 @@ def test_a_working_password_is_accepted(postgres_server: Server, redis_server: S
     try_out(Urls(postgres, redis_server.redis_url("app")), ["app", "ops"])  # type: ignore[arg-type]
 
 
+def test_a_login_at_its_connection_limit_is_tested_by_its_password(postgres_server: Server) -> None:
+    url = postgres_server.database_url("app_a", "groundwork")
+    wrong = url.replace(postgres_server.passwords["app_a"], "surely-wrong")
+    postgres_server.psql("ALTER ROLE app_a CONNECTION LIMIT 0")
+    try:
+        try_out(Urls(url), ["app"])  # type: ignore[arg-type]
+        message, code = refusal(Urls(wrong))
+    finally:
+        postgres_server.psql("ALTER ROLE app_a CONNECTION LIMIT 60")
+    assert code == Exit.ERROR
+    assert "password authentication failed" in message
+
+
+def test_a_login_that_may_not_log_in_is_a_refusal(postgres_server: Server) -> None:
+    postgres_server.psql("ALTER ROLE app_a NOLOGIN")
+    try:
+        message, code = refusal(Urls(postgres_server.database_url("app_a", "groundwork")))
+    finally:
+        postgres_server.psql("ALTER ROLE app_a LOGIN")
+    assert code == Exit.ERROR
+    assert "is not permitted to log in" in message
+
+
 @promise("a new password that does not work does not replace the old one")
 @pytest.mark.parametrize("server", ["Postgres", "Redis"])
 def test_a_wrong_password_leaves_the_old_one(
