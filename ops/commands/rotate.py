@@ -173,7 +173,8 @@ def certificates(
 def status(max_age: int | None, days: int, stack: str, as_json: bool) -> None:
     """Show ages of passwords and expiry of certificates
 
-    Exits with 3 if one is due or a rotation is in progress, and with 4 if the servers do not match the state.
+    Exits with 4 if the servers do not match the state, else with 3 if one is due or a rotation is in progress, else
+    with 6 if Postgres does not answer.
     """
     from ops.errors import Exit
     from ops.rotation.report import report_on
@@ -184,6 +185,8 @@ def status(max_age: int | None, days: int, stack: str, as_json: bool) -> None:
         sys.exit(Exit.MISMATCH)
     if report.due:
         sys.exit(Exit.PENDING)
+    if report.uncompared:
+        sys.exit(Exit.UNREACHABLE)
 
 
 @contextmanager

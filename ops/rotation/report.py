@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from infra.spec.rotation import AUTHORITY, CERTIFICATES, NAMES, Phase
+from ops.errors import OpsError
 from ops.rotation.ages import Certificate, PasswordAge, certificates_of, is_same, passwords_of
 from ops.rotation.certificates import SERVERS, server_addresses
 from ops.rotation.presented_certificate import presented_certificate
@@ -27,6 +28,8 @@ class RotationReport:
     served: dict[str, bool | None]
     due: tuple[str, ...]
     mismatches: tuple[str, ...]
+    # Why the logins were not compared with the stack, or empty.
+    uncompared: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -47,6 +50,7 @@ class RotationReport:
             },
             "due": list(self.due),
             "mismatches": list(self.mismatches),
+            "loginsCompared": not self.uncompared,
         }
 
     def as_lines(self) -> list[str]:
@@ -62,7 +66,8 @@ class RotationReport:
             lines.append(
                 f"{c.name:<14}{c.ends_at:%Y-%m-%d}    {f'{c.days_left(self.now)} days':<12}{served}".rstrip()
             )
-        return [*lines, "", *(self.mismatches + self.due or ("nothing is due",))]
+        uncompared = (f"logins were not compared: {self.uncompared}",) if self.uncompared else ()
+        return [*lines, "", *(self.mismatches + self.due or ("nothing is due",)), *uncompared]
 
 
 def report_on(stack: RotatedStack, *, max_age_days: int | None, within_days: int) -> RotationReport:
@@ -117,7 +122,12 @@ def report_on(stack: RotatedStack, *, max_age_days: int | None, within_days: int
         if is_served is False
     )
     repair = f"`groundwork up --stack {stack.name}` repairs it"
-    mismatches += tuple(f"{difference}; {repair}" for difference in stack.login_differences())
+    uncompared = ""
+    try:
+        mismatches += tuple(f"{difference}; {repair}" for difference in stack.login_differences())
+    except OpsError as error:
+        # The ages and the expiry dates may tell why.
+        uncompared = str(error)
     return RotationReport(
         stack=stack.name,
         now=now,
@@ -126,4 +136,5 @@ def report_on(stack: RotatedStack, *, max_age_days: int | None, within_days: int
         served=served,
         due=tuple(due),
         mismatches=mismatches,
+        uncompared=uncompared,
     )

@@ -9,13 +9,14 @@ from typing import Any
 
 from infra import outputs
 from infra.docker.engine import DockerError, psql
-from infra.docker.members import primary_container
+from infra.docker.members import WAIT_SECONDS, NoPrimary, primary_container
 from infra.rotation_file import applied_rotation, applying, read_rotation, write_rotation
 from infra.spec.checkout import Checkout
 from infra.spec.roles import quoted
 from infra.spec.rotation import REDIS_SERVER_ROLES, ROLES, Rotation
 from ops.errors import Exit, OpsError
 from ops.rotation.login_drift import QUERY, login_differences
+from ops.servers.errors import one_line
 from ops.stack.pulumi_stack import PulumiStack
 from ops.stack.stack_status import CLUSTER_SERVICES, REDIS_SERVICES, container_rows, needed_services
 
@@ -84,12 +85,16 @@ class RotatedStack:
         return {login: int(count) for login, count in counts}
 
     def login_differences(self) -> list[str]:
-        """Return how Postgres's logins differ from what the last `up` made. Empty if Postgres does not answer."""
+        """Return how Postgres's logins differ from what the last `up` made. Raise OpsError (6) without an answer."""
         digests = self.known_outputs()[outputs.EXPECTED].get("verifierDigests", {})
         try:
-            found = psql(self._primary(), f"SELECT coalesce(json_agg(x), '[]') FROM ({QUERY}) AS x")
-        except DockerError:
-            return []
+            found = psql(
+                self._primary(wait_seconds=0),
+                f"SELECT coalesce(json_agg(x), '[]') FROM ({QUERY}) AS x",
+                timeout_seconds=15,
+            )
+        except (DockerError, NoPrimary) as error:
+            raise OpsError(one_line(error), Exit.UNREACHABLE) from error
         return list(login_differences(json.loads(found), digests)) if digests else []
 
     def urls(self) -> tuple[dict[str, str], dict[str, str]]:
@@ -110,5 +115,5 @@ class RotatedStack:
     def pulumi(self) -> PulumiStack:
         return PulumiStack(self.checkout, self.name)
 
-    def _primary(self) -> str:
-        return primary_container(self.checkout.name(self.name, "postgres"))
+    def _primary(self, wait_seconds: float = WAIT_SECONDS) -> str:
+        return primary_container(self.checkout.name(self.name, "postgres"), wait_seconds)

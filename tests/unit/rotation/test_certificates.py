@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from infra.certificates import make_authority, make_server_certificate
+from infra.docker.engine import DockerError
+from infra.docker.members import NoPrimary
+from infra.outputs import EXPECTED
+from infra.spec.checkout import Checkout
 from infra.spec.rotation import AUTHORITY, CERTIFICATES, ROLES, Phase
+from ops.commands.rotate import rotate
 from ops.errors import Exit, OpsError
-from ops.rotation import certificates, report
+from ops.rotation import certificates, report, subject
 from ops.rotation.certificates import rotate_authority, rotate_certificates
 from ops.rotation.presented_certificate import presented_certificate
+from ops.rotation.subject import RotatedStack
 from tests.cases import in_case
 from tests.unit.rotation.stack import FakeStack, Killed
 
@@ -33,8 +43,11 @@ class FakeServers(FakeStack):
     authority: Any = field(default_factory=lambda: make_authority("unit"))
     signed: dict[Any, str] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
+    silence: str = ""
 
     def login_differences(self) -> list[str]:
+        if self.silence:
+            raise OpsError(self.silence, Exit.UNREACHABLE)
         return self.differences
 
     def resources(self) -> dict[str, dict[str, Any]]:
@@ -175,6 +188,48 @@ def test_a_login_that_changed_itself_is_a_mismatch_with_its_repair(stack: Any) -
     assert found.mismatches == (
         "app_a has a password and is retired; `groundwork up --stack unit` repairs it",
     )
+
+
+@pytest.mark.parametrize(
+    ("days", "code"), [(397, Exit.UNREACHABLE), (-1, Exit.PENDING)], ids=["nothing", "due"]
+)
+def test_without_postgres_ages_and_expiry_are_shown_and_the_logins_are_not_called_compared(
+    stack: FakeServers, monkeypatch: pytest.MonkeyPatch, days: int, code: Exit
+) -> None:
+    stack.silence, stack.days = "no member of postgres is the primary", days
+    monkeypatch.setattr("ops.commands.rotate._target", lambda _: stack)
+    shown = CliRunner().invoke(rotate, ["status"])
+    assert shown.exit_code == code
+    assert shown.stdout.splitlines()[-1] == "logins were not compared: no member of postgres is the primary"
+    assert re.search(r"^postgres +\d{4}-\d\d-\d\d", shown.stdout, re.MULTILINE)
+    found = json.loads(CliRunner().invoke(rotate, ["status", "--json"]).stdout)
+    assert (found["loginsCompared"], "app" in found["passwords"]) == (False, True)
+
+
+def test_the_logins_of_a_stack_without_an_answering_postgres_are_not_called_equal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stack = RotatedStack(Checkout(tmp_path, "0a1b2c", tmp_path, tmp_path), "dev")
+    monkeypatch.setattr(
+        RotatedStack, "known_outputs", lambda _: {EXPECTED: {"verifierDigests": {"app_a": "x"}}}
+    )
+    waited: list[float] = []
+
+    def no_primary(_: str, wait_seconds: float) -> str:
+        waited.append(wait_seconds)
+        raise NoPrimary("no member is the primary")
+
+    def silent(*_: Any, **__: Any) -> str:
+        raise DockerError("psql:\ncannot connect")
+
+    monkeypatch.setattr(subject, "primary_container", no_primary)
+    with pytest.raises(OpsError, match=r"no member is the primary") as raised:
+        stack.login_differences()
+    assert (raised.value.exit_code, waited) == (Exit.UNREACHABLE, [0])
+    monkeypatch.setattr(subject, "primary_container", lambda name, _: name)
+    monkeypatch.setattr(subject, "psql", silent)
+    with pytest.raises(OpsError, match=r"^psql: cannot connect$"):
+        stack.login_differences()
 
 
 def test_another_certificate_is_a_mismatch_but_a_silent_server_is_not(
