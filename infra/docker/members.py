@@ -5,6 +5,7 @@ A stack's containers are found by their names, so this works for stacks without 
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from infra.docker.engine import STOP_LIMIT_SECONDS, DockerError, docker, inspect
 from infra.spec import etcd, postgres_cluster
 from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
+from infra.spec.postgres import CONFIG_DIR
 from infra.spec.postgres_cluster import REST_PORT, SCOPE
 from infra.state_folder import Mark
 
@@ -77,6 +79,7 @@ def primary_container(container: str, wait_seconds: float = WAIT_SECONDS) -> str
     deadline = time.monotonic() + wait_seconds
     while (member := primary_of(members)) is None:
         if time.monotonic() > deadline:
+            _refuse_expired(container)
             raise NoPrimary(
                 f"no member of {', '.join(members)} is the primary; see"
                 f" `groundwork cluster status --stack {stack_of(container)}`"
@@ -99,6 +102,46 @@ def _answers(members: dict[str, str]) -> Iterator[tuple[str, bool]]:
             # It is stopped, frozen, or starting.
             continue
         yield member, answer.strip() == "t"
+
+
+def expired_members(container: str) -> list[str]:
+    """Return the servers and members of etcd whose certificate has expired, given the first server's container.
+
+    The certificate is read from each container's files, because a server whose certificate has expired may not run.
+    """
+    # Imported here, because most commands read no certificate.
+    from infra.certificates import expires_at
+
+    prefix, now = container.removesuffix(_FIRST), dt.datetime.now(dt.UTC)
+    expired = []
+    for name in (*postgres_cluster.MEMBERS, *etcd.MEMBERS):
+        try:
+            # A tar archive. The reader skips what is around the certificate.
+            archive = docker("cp", f"{prefix}{name}:{CONFIG_DIR}/server.crt", "-", timeout_seconds=15)
+            if expires_at(archive) < now:
+                expired.append(name)
+        except (DockerError, ValueError):
+            # Its container is missing, or has not got its files yet.
+            continue
+    return expired
+
+
+def renewal(stack_option: str) -> str:
+    """Return how to renew expired certificates if there is no primary."""
+    return f"run `groundwork down{stack_option}`, then `groundwork up{stack_option}`; the data is kept"
+
+
+def _refuse_expired(container: str) -> None:
+    """Raise NoPrimary if certificates have expired, so that there can be no primary.
+
+    Members of etcd verify each other's, and do not find a majority after they have been started again.
+    """
+    if expired := expired_members(container):
+        stack = stack_of(container)
+        raise NoPrimary(
+            f"Postgres of stack {stack!r} has no primary, because certificates have expired ({', '.join(expired)});"
+            f" {renewal(f' --stack {stack}')}"
+        )
 
 
 def patronictl(container: str, *arguments: str, stdin: str = "", seconds: int = 300) -> str:
@@ -193,6 +236,7 @@ def observe(
     has_stores = len(stores) > len(etcd.MEMBERS) // 2
     # Without etcd, or without the only member that can create a cluster, this `up` creates what a primary needs.
     if primary is None and ((has_stores and _FIRST in members) or replicas == 0):
+        _refuse_expired(first)
         # Only an `up` that keeps the replicas writes parameters without a primary.
         keep = "" if replicas else f"set groundwork:postgresReplicas back to {len(_OTHERS)}, "
         raise NoPrimary(

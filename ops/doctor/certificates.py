@@ -10,15 +10,20 @@ from pathlib import Path
 
 from cryptography import x509
 
-from ops.doctor.check_result import STACK_OPTION, CheckResult, CheckStatus, judged, skipped, worst
+from infra.docker.members import expired_members, primary_of, renewal
+from infra.spec.postgres_cluster import MEMBERS
+from ops.doctor.check_result import STACK_OPTION, CheckResult, CheckStatus, fail, judged, skipped, worst
 from ops.doctor.examination import Examination
 from ops.servers.errors import one_line
+from ops.servers.monitored_stack import MonitoredStack
 
 _SECONDS = 3.0
 # Length and code of the message with which a client requests TLS from Postgres.
 _SSL_REQUEST = struct.pack("!II", 8, 80877103)
 
-_AUTHORITY = "the authority's"
+_AUTHORITY, _POSTGRES = "the authority's", "Postgres's"
+# The end of a certificate that cannot be read.
+_EXPIRED = datetime.min.replace(tzinfo=UTC)
 _RENEW = f"run `groundwork up{STACK_OPTION}`, which renews a server's certificate in its last 30 days"
 _RENEW_AUTHORITY = (
     f"run `groundwork rotate certificates --authority{STACK_OPTION}`, because `up` does not renew it"
@@ -41,6 +46,12 @@ def certificates(examination: Examination) -> CheckResult:
         ends[_AUTHORITY] = _in_file(stack.ca_file)
     except (OSError, ValueError) as error:
         unread.append(f"cannot read the authority's: {one_line(error)}")
+    if ends.get(_POSTGRES, _EXPIRED).timestamp() < examination.now() and (lost := _lost(stack)):
+        return fail(
+            f"there is no primary, because certificates have expired: {', '.join(lost)}",
+            renewal(STACK_OPTION),
+            unread,
+        )
     if not ends:
         return skipped("; ".join(unread))
     days = {name: (end.timestamp() - examination.now()) / 86400 for name, end in ends.items()}
@@ -57,6 +68,12 @@ def certificates(examination: Examination) -> CheckResult:
         _RENEW_AUTHORITY if is_authority_due and stack.postgres_container else _RENEW,
         [f"{name} expires {end:%Y-%m-%d %H:%M} UTC, in {days[name]:.0f} days" for name, end in ends.items()],
     )
+
+
+def _lost(stack: MonitoredStack) -> list[str]:
+    """Return the members of a cluster whose certificates have expired, if there is no primary: `up` needs one."""
+    first = stack.members.get(MEMBERS[0])
+    return [] if first is None or primary_of(dict(stack.members)) else expired_members(first)
 
 
 def _next(name: str, days: float) -> str:

@@ -39,6 +39,8 @@ def test_the_advice_renews_what_expires(
     monkeypatch.setattr(module, "_presented_by", lambda *_, **__: NOW + timedelta(days=server_days))
     monkeypatch.setattr(module, "_in_file", lambda _: NOW + timedelta(days=authority_days))
     stack = SimpleNamespace(
+        name="dev",
+        members={},
         postgres_container=container,
         postgres_address=("localhost", 1),
         redis_addresses=[("localhost", 2)],
@@ -47,4 +49,50 @@ def test_the_advice_renews_what_expires(
     examination = SimpleNamespace(stack=stack, thresholds=Thresholds(), now=NOW.timestamp)
     found = module.certificates(cast(Examination, examination))
     assert found.status is status
+    assert found.advice.startswith(advice)
+
+
+@pytest.mark.parametrize(
+    "server", [None, -1], ids=["Postgres does not answer", "Postgres presents an expired one"]
+)
+@pytest.mark.parametrize(
+    ("primary", "expired", "advice"),
+    [
+        (
+            None,
+            ["postgres", "etcd-1"],
+            "run `groundwork down --stack STACK`, then `groundwork up --stack STACK`",
+        ),
+        (None, [], UP),
+        ("postgres-2", ["postgres", "etcd-1"], UP),
+    ],
+    ids=["no primary", "no primary for another reason", "a primary"],
+)
+def test_without_a_primary_expired_certificates_are_renewed_by_down_and_up(
+    monkeypatch: pytest.MonkeyPatch,
+    server: int | None,
+    primary: str | None,
+    expired: list[str],
+    advice: str,
+) -> None:
+    def present(_: object, *, asks_first: bool) -> datetime:
+        if asks_first and server is None:
+            raise ConnectionRefusedError("connection refused")
+        return NOW - timedelta(days=1)
+
+    monkeypatch.setattr(module, "_presented_by", present)
+    monkeypatch.setattr(module, "_in_file", lambda _: NOW + timedelta(days=3000))
+    monkeypatch.setattr(module, "primary_of", lambda _: primary)
+    monkeypatch.setattr(module, "expired_members", lambda _: expired)
+    stack = SimpleNamespace(
+        name="dev",
+        members={"postgres": "gw-postgres", "postgres-2": "gw-postgres-2"},
+        postgres_container="gw-postgres",
+        postgres_address=("localhost", 1),
+        redis_addresses=[("localhost", 2)],
+        ca_file=Path("ca.crt"),
+    )
+    examination = SimpleNamespace(stack=stack, thresholds=Thresholds(), now=NOW.timestamp)
+    found = module.certificates(cast(Examination, examination))
+    assert found.status is CheckStatus.FAIL
     assert found.advice.startswith(advice)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from infra.certificates import make_authority, make_server_certificate
 from infra.docker import members
 from infra.docker.engine import MOST_STOP_SECONDS, DockerError
 from infra.docker.members import (
@@ -35,6 +36,7 @@ class Engine:
         self.answers = {PREFIX + name.replace("_", "-"): answer for name, answer in primaries.items()}
         self.stopped: tuple[str, ...] = ()
         self.volumes: set[str] = set()
+        self.expired: tuple[str, ...] = ()
 
     def inspect(self, kind: str, *names: str) -> list[dict[str, Any]]:
         if kind == "network":
@@ -54,10 +56,19 @@ class Engine:
         return "t\n" if answer else "f\n"
 
     def docker(self, command: str, *arguments: str, timeout_seconds: float) -> str:
+        if command == "cp":
+            return self.certificate(arguments[0].partition(":")[0].removeprefix(PREFIX))
         assert command == "stop", command
         assert timeout_seconds > MOST_STOP_SECONDS
         self.stopped = arguments
         return ""
+
+    def certificate(self, name: str) -> str:
+        if name not in self.expired:
+            raise DockerError("no such container")
+        pair = make_server_certificate(make_authority("unit"), [name], -1)
+        # Like the head of a tar archive.
+        return f"server.crt\0\x30{pair.certificate}\0\0"
 
 
 @pytest.fixture
@@ -261,6 +272,26 @@ def test_without_a_primary_nothing_is_changed(monkeypatch: pytest.MonkeyPatch, c
     for replicas in (0, 2):
         with pytest.raises(NoPrimary, match="has no primary"):
             _observe(checkout, replicas)
+
+
+@pytest.mark.parametrize("answer", [None, False], ids=["no server answers", "replicas answer"])
+def test_expired_certificates_are_named_as_the_reason_for_no_primary(
+    monkeypatch: pytest.MonkeyPatch, checkout: Checkout, answer: bool | None
+) -> None:
+    stores: dict[str, bool | None] = {"etcd_1": None, "etcd_2": None, "etcd_3": None}
+    engine = use(monkeypatch, Engine(postgres=answer, postgres_2=None, postgres_3=None, **stores))
+    engine.expired = ("postgres-2", "etcd-1")
+    for call in (
+        lambda: _observe(checkout, 2),
+        lambda: _observe(checkout, 0),
+        lambda: primary_container(f"{PREFIX}postgres", wait_seconds=0),
+    ):
+        with pytest.raises(NoPrimary) as refused:
+            call()
+        assert str(refused.value) == (
+            "Postgres of stack 'dev' has no primary, because certificates have expired (postgres-2, etcd-1); run"
+            " `groundwork down --stack dev`, then `groundwork up --stack dev`; the data is kept"
+        )
 
 
 class Etcd:
