@@ -63,6 +63,7 @@ class ProgramLoad:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 code = process.wait()
-        asked = not was_over and code == -signal.SIGTERM
         # As a shell does for a program that a signal ended.
-        self.code = 0 if asked else code if code >= 0 else 128 - code
+        code = code if code >= 0 else 128 - code
+        # A program that handles SIGTERM and then ends, such as a shell with a trap or a JVM, returns this code itself.
+        self.code = 0 if not was_over and code == 128 + signal.SIGTERM else code

@@ -19,6 +19,7 @@ from ops.chaos.plan import SLOW, Step
 from ops.chaos.program_load import ProgramLoad
 from ops.chaos.target import require_allowed
 from ops.errors import Exit, OpsError
+from tests.containers import wait_until
 from tests.promises import promise
 
 
@@ -217,6 +218,27 @@ def test_a_program_that_still_runs_at_the_end_is_ended() -> None:
     assert not load.is_over
     load.stop()
     assert load.code == 0
+
+
+@pytest.mark.parametrize(("own", "code"), [(0, 0), (143, 0), (3, 3)])
+def test_a_program_may_return_the_code_of_the_sigterm_that_ended_it(
+    own: int, code: int, tmp_path: Path
+) -> None:
+    ready = tmp_path / "ready"
+    script = f"trap 'exit {own}' TERM; : > {ready}; while :; do sleep 0.02; done"
+    load = ProgramLoad(shlex.join(["sh", "-c", script]), {})
+    load.start(0)
+    wait_until(ready.exists, 30)
+    load.stop()
+    assert load.code == code
+
+
+def test_a_program_that_ends_with_143_early_has_failed() -> None:
+    load = ProgramLoad("sh -c 'exit 143'", {})
+    load.start(0)
+    wait_until(lambda: load.is_over, 30)
+    load.stop()
+    assert load.code == 143
 
 
 def test_a_program_that_cannot_run_is_refused() -> None:
