@@ -70,7 +70,10 @@ class Runner:
         self._began = time.monotonic()
 
     def run(self, steps: Sequence[Step], total_seconds: float) -> None:
-        """Run the steps. An interrupt ends the run early; every fault is undone in any case."""
+        """Run the steps. Every fault is undone in any case.
+
+        An interrupt ends the run early. So does a fault that was not undone, or from which the servers do not recover.
+        """
         self._began = time.monotonic()
         if self._load is not None:
             self._load.start(self._began)
@@ -78,8 +81,9 @@ class Runner:
             for step in steps:
                 if not self._take(step, total_seconds):
                     break
-            self._sleep_until(total_seconds)
-            self._run.left = self._wait_until_well()
+            self._wait_until(total_seconds)
+            if not self._run.left:
+                self._run.left = self._wait_until_well()
         except KeyboardInterrupt:
             self._run.was_stopped = True
             self._run.left = self._target.problems()
@@ -97,15 +101,9 @@ class Runner:
 
     def _take(self, step: Step, total_seconds: float) -> bool:
         """Run one step. Return False if the run has to end."""
-        self._sleep_until(step.at)
-        if self._journal.active():
-            self._run.skipped.append((step, "an earlier fault was not undone"))
-            return False
-        if self._run.faults and self._run.faults[-1].recovered is None:
-            self._run.skipped.append((step, "the servers have not recovered"))
-            return False
-        if self._load is not None and self._load.is_over:
-            self._run.skipped.append((step, "the load has ended"))
+        self._wait_until(step.at)
+        if reason := self._reason_to_end():
+            self._run.skipped.append((step, reason))
             return False
         if self._now() + step.seconds > total_seconds:
             self._run.skipped.append((step, "no time was left"))
@@ -117,6 +115,14 @@ class Runner:
             return True
         self._cause(step, service)
         return True
+
+    def _reason_to_end(self) -> str:
+        """Return why no other fault may begin, or an empty text."""
+        if self._journal.active():
+            return "an earlier fault was not undone"
+        if self._run.left:
+            return "the servers have not recovered"
+        return "the load has ended" if self._load is not None and self._load.is_over else ""
 
     def _cause(self, step: Step, service: str) -> None:
         outcome = FaultOutcome(step, service, self._now())
@@ -135,9 +141,9 @@ class Runner:
             self._say(f"{self._now():5.0f} s  {step.fault} {outcome.server} failed: {error}")
         finally:
             outcome.ended = self._now()
-        left = self._wait_until_well()
-        if left:
-            self._say(f"{self._now():5.0f} s  not recovered: {'; '.join(left)}")
+        self._run.left = self._wait_until_well()
+        if self._run.left:
+            self._say(f"{self._now():5.0f} s  not recovered: {'; '.join(self._run.left)}")
         else:
             outcome.recovered = self._now()
             self._say(f"{self._now():5.0f} s  every server works")
@@ -168,6 +174,11 @@ class Runner:
         while (found := self._target.problems()) and time.monotonic() < deadline:
             time.sleep(_PROBE_SECONDS)
         return found
+
+    def _wait_until(self, at: float) -> None:
+        """Sleep until a time of the run, unless it has to end."""
+        if not self._reason_to_end():
+            self._sleep_until(at)
 
     def _sleep_until(self, at: float) -> None:
         """Sleep until a time of the run, or until the load has ended."""
