@@ -110,8 +110,10 @@ class DataAccessLoad:
     def stop(self) -> None:
         """Stop writing and reading."""
         self._stopped.set()
-        self._thread.join(_STOP_SECONDS)
-        if self._failure is not None:
+        if self._thread.ident is not None:
+            self._thread.join(_STOP_SECONDS)
+        # `start` reports an error of the first writes.
+        if self._failure is not None and self._hot:
             raise self._failure
 
     def verify(self) -> None:
@@ -164,7 +166,7 @@ class DataAccessLoad:
             try:
                 return await data.users.upsert(_new_user(number, 0))
             except DbError:
-                if self._now() > _START_SECONDS / 2:
+                if self._stopped.is_set() or self._now() > _START_SECONDS / 2:
                     raise
             await asyncio.sleep(_ERROR_PAUSE)
 

@@ -25,7 +25,10 @@ _PROBE_SECONDS = 1.0
 
 
 class Load(Protocol):
-    """What runs beside the faults. `start` gets the run's beginning by the monotonic clock."""
+    """What runs beside the faults. `start` gets the run's beginning by the monotonic clock.
+
+    `stop` is called in any case, even if `start` was interrupted or has failed.
+    """
 
     name: str
 
@@ -75,9 +78,9 @@ class Runner:
         An interrupt ends the run early. So does a fault that was not undone, or from which the servers do not recover.
         """
         self._began = time.monotonic()
-        if self._load is not None:
-            self._load.start(self._began)
         try:
+            if self._load is not None:
+                self._load.start(self._began)
             for step in steps:
                 if not self._take(step, total_seconds):
                     break
@@ -86,7 +89,7 @@ class Runner:
                 self._run.left = self._wait_until_well()
         except KeyboardInterrupt:
             self._run.was_stopped = True
-            self._run.left = self._target.problems()
+            self._run.left = self._problems()
         finally:
             self._note_active()
             self._run.seconds = self._now()
@@ -171,9 +174,16 @@ class Runner:
     def _wait_until_well(self) -> list[str]:
         """Wait until every server works. Return what still does not work after RECOVERY_SECONDS."""
         deadline = time.monotonic() + RECOVERY_SECONDS
-        while (found := self._target.problems()) and time.monotonic() < deadline:
+        while (found := self._problems()) and time.monotonic() < deadline:
             time.sleep(_PROBE_SECONDS)
         return found
+
+    def _problems(self) -> list[str]:
+        """Return what is wrong with the servers now, also if Docker cannot say it. The next probe may work."""
+        try:
+            return self._target.problems()
+        except DockerError as error:
+            return [f"Docker: {one_line(error)}"]
 
     def _wait_until(self, at: float) -> None:
         """Sleep until a time of the run, unless it has to end."""

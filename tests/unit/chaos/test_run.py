@@ -225,6 +225,43 @@ def test_a_run_ends_at_once_after_its_last_fault_failed(stack: Stack, clock: Clo
     assert [reason for _, reason in done.skipped] == ["an earlier fault was not undone"]
 
 
+def test_a_look_at_the_servers_that_fails_is_repeated(stack: Stack, clock: Clock) -> None:
+    def fail() -> list[str]:
+        if clock.now < _START + 40:
+            raise DockerError("docker inspect: no answer\nwithin 60 s")
+        return []
+
+    stack.problems = fail  # type: ignore[method-assign]
+    (found,) = run(stack, Load(), STEP).faults
+    assert found.recovery_seconds == pytest.approx(15, abs=1)
+
+
+def test_docker_that_never_answers_is_reported(stack: Stack, clock: Clock) -> None:
+    def fail() -> list[str]:
+        raise DockerError("docker inspect: no answer\nwithin 60 s")
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    stack.problems = fail  # type: ignore[method-assign]
+    reason = "Docker: docker inspect: no answer within 60 s"
+    assert run(stack, Load(), STEP).left == [reason]
+    clock.now = _START
+    clock.events[12] = interrupt
+    done = run(stack, Load(), STEP)
+    assert (done.left, done.was_stopped) == ([reason], True)
+
+
+def test_an_interrupt_while_the_load_starts_ends_the_run(stack: Stack, clock: Clock) -> None:
+    class Slow(Load):
+        def start(self, began: float) -> None:
+            super().start(began)
+            raise KeyboardInterrupt
+
+    done = run(stack, Slow(), STEP)
+    assert (done.was_stopped, done.faults, stack.log) == (True, [], [])
+
+
 def test_faults_without_a_server_or_without_time_are_skipped(stack: Stack, clock: Clock) -> None:
     steps = Step(5, KILL, "redis primary", 5), Step(90, KILL, "postgres primary", 20)
     assert [reason for _, reason in run(stack, Load(), *steps).skipped] == [
