@@ -20,7 +20,7 @@ from msgspec.structs import replace as changed
 
 from cache.settings import CacheSettings
 from db import AsyncDataAccess
-from db.errors import DbError, OutcomeUnknown
+from db.errors import DbError, NotFound, OutcomeUnknown
 from db.models import NewUser, User
 from db.session import connect
 from db.settings import DatabaseSettings
@@ -230,9 +230,12 @@ class DataAccessLoad:
                 await self._check(data.users.get_by_github_id(hot.user.github_id), expected)
 
     async def _check(self, read: Awaitable[User], expected: int) -> None:
-        """Wait for a read, and count it as stale if it has an older update than `expected`."""
+        """Wait for a read, and count it as stale if it has an older update than `expected`, or finds no row."""
         try:
             seen = _version((await read).username)
+        except NotFound:
+            # The rows were acknowledged before the readers started.
+            seen = -1
         except DbError as error:
             await self._failed(error)
             return

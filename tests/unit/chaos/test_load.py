@@ -1,16 +1,20 @@
-"""The load through the data access, without servers: how it starts and ends."""
+"""The load through the data access, without servers: how it starts and ends, and what it counts."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from db.errors import DbError, NotFound, Unavailable
+from db.models import User
 from infra.spec.checkout import Checkout
 from ops.chaos import load as loading
 from ops.chaos.journal import Journal
 from ops.chaos.load import DataAccessLoad
 from ops.errors import Exit, OpsError
+from tests.promises import promise
 
 # Nothing listens there.
 _URLS = {"DATABASE_URL": "postgresql://app:x@localhost:1/groundwork", "REDIS_URL": "redis://localhost:1"}
@@ -47,3 +51,17 @@ def test_a_load_that_cannot_write_reports_it_once(
         load.start(0)
     load.stop()
     assert found.value.exit_code == Exit.UNREACHABLE
+
+
+@promise("chaos exits with 1 if an acknowledged write was lost or a read was stale", control=True)
+@pytest.mark.parametrize(
+    ("error", "counted"), [(NotFound("user", "id 7"), (1, 1, 0)), (Unavailable("no connection"), (0, 0, 1))]
+)
+def test_a_read_that_finds_nothing_is_stale(
+    load: DataAccessLoad, error: DbError, counted: tuple[int, int, int]
+) -> None:
+    async def read() -> User:
+        raise error
+
+    asyncio.run(load._check(read(), 0))
+    assert (load.outcome.reads, load.outcome.stale, len(load.outcome.errors)) == counted
