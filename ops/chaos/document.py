@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from ops.chaos.outcome import FaultOutcome, Run
+from ops.chaos.outcome import FaultOutcome, Run, Write
 from ops.chaos.plan import Step
 
 _UNKNOWN = "-"
+# How many lost writes the text names. The JSON object has all of them.
+_MOST_LOST = 5
 
 
 def document(run: Run, *, strict: bool, path: Path | None) -> dict[str, Any]:
@@ -32,7 +35,16 @@ def document(run: Run, *, strict: bool, path: Path | None) -> dict[str, Any]:
         "skipped": [step.as_json() | {"reason": reason} for step, reason in run.skipped],
         "writes": None
         if load is None
-        else {"acknowledged": len(load.writes), "unknown": load.unknown, "lost": load.lost},
+        else {
+            "acknowledged": len(load.writes),
+            "unknown": load.unknown,
+            "lost": load.lost_count,
+            # As text, because many programs read a number of JSON as a float.
+            "lostWrites": [
+                {"githubId": str(each.github_id), "update": each.update, "acknowledgedAt": round(each.at, 1)}
+                for each in _by_time(load.lost)
+            ],
+        },
         "reads": None if load is None else {"answered": load.reads, "stale": load.stale},
         "errors": None if load is None else load.errors_by_type(),
         "timeline": None
@@ -79,9 +91,12 @@ def text(run: Run) -> Iterator[str]:
         load = run.load
         yield ""
         yield (
-            f"writes   {len(load.writes)} acknowledged, {_count(load.lost)} of them lost,"
+            f"writes   {len(load.writes)} acknowledged, {_count(load.lost_count)} of them lost,"
             f" {load.unknown} without an answer"
         )
+        yield from (f"lost     {each}" for each in _by_time(load.lost)[:_MOST_LOST])
+        if load.lost:
+            yield f"         the rows stay until the next run, or `groundwork chaos stop --stack {run.stack}`"
         yield f"reads    {load.reads} answered, {load.stale} of them stale"
         yield f"errors   {', '.join(f'{name} {count}' for name, count in load.errors_by_type().items()) or 'none'}"
     if run.program_code is not None:
@@ -99,6 +114,10 @@ def plan_text(steps: list[Step]) -> Iterator[str]:
 
 def seconds(value: float | None) -> str:
     return _UNKNOWN if value is None else f"{value:.1f}s"
+
+
+def _by_time(writes: list[Write]) -> list[Write]:
+    return sorted(writes, key=attrgetter("at"))
 
 
 def _count(value: int | None) -> str:

@@ -1,6 +1,7 @@
 """A load through the public data access: writers that remember what was acknowledged, and readers that check it.
 
-The rows are users whose `github_id` GitHub never assigns. They are deleted at the end of a run, or by the next one.
+The rows are users whose `github_id` GitHub never assigns. They are deleted at the end of a run, or by the next one if
+writes were lost.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import asyncio
 import threading
 import time
 from bisect import bisect
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
@@ -26,7 +27,7 @@ from db.session import connect
 from db.settings import DatabaseSettings
 from infra.spec.roles import SCHEMA
 from ops.chaos.journal import Journal
-from ops.chaos.outcome import LoadOutcome
+from ops.chaos.outcome import LoadOutcome, Write
 from ops.errors import Exit, OpsError
 
 NAME = "data-access"
@@ -53,12 +54,13 @@ _ROWS = f"SELECT github_id, username FROM {SCHEMA}.users WHERE github_id >= %s A
 class _HotUser:
     """A user that one writer updates continuously. Its name contains the number of the update.
 
-    `told` lists (time, update) of each update whose invalidation had reached Redis, by the monotonic clock.
+    `acknowledged` are the updates that are not known to be lost. `told` lists (time, update) of each update whose
+    invalidation had reached Redis, by the monotonic clock.
     """
 
     user: User
     version: int = 0
-    acknowledged: list[int] = field(default_factory=list)
+    acknowledged: list[Write] = field(default_factory=list)
     told: list[tuple[float, int]] = field(default_factory=list)
 
 
@@ -79,7 +81,7 @@ class DataAccessLoad:
         )
         self._cache = CacheSettings.from_environment(urls)
         self._journal = journal
-        self._added: set[int] = set()
+        self._added: list[Write] = []
         self._hot: list[_HotUser] = []
         self._stopped = threading.Event()
         self._ready = threading.Event()
@@ -117,20 +119,22 @@ class DataAccessLoad:
             raise self._failure
 
     def verify(self) -> None:
-        """Count acknowledged writes that the database does not have, and delete the load's rows. Raise OpsError (6)."""
+        """Look up the acknowledged writes, and delete the load's rows unless writes were lost. Raise OpsError (6)."""
         try:
             with _bounded(self._database_url) as connection:
                 rows = dict(connection.execute(_ROWS, [_FIRST_ID, _LAST_ID]).fetchall())
         except psycopg.Error as error:
+            self.outcome.unchecked = str(error).splitlines()[0]
             raise OpsError(
-                f"cannot check what was written: {str(error).splitlines()[0]}; the rows are deleted by the next run",
+                f"cannot check what was written: {self.outcome.unchecked}; the rows are deleted by the next run",
                 Exit.UNREACHABLE,
             ) from error
-        self.outcome.lost = count_lost(
-            rows, self._added, {h.user.github_id: h.acknowledged for h in self._hot}
-        )
-        delete_rows(self._database_url, self._journal.stack)
-        self._journal.forget_rows()
+        self.outcome.unchecked = ""
+        updates = (each for hot in self._hot for each in hot.acknowledged)
+        self.outcome.lost += lost_writes(rows, [*self._added, *updates])
+        if not self.outcome.lost:
+            delete_rows(self._database_url, self._journal.stack)
+            self._journal.forget_rows()
 
     def _run(self) -> None:
         try:
@@ -178,14 +182,14 @@ class DataAccessLoad:
             except DbError as error:
                 await self._failed(error)
                 continue
-            self._added.add(number)
-            self._acknowledged()
+            self._added.append(self._acknowledged(number, 0))
             await asyncio.sleep(_WRITE_PAUSE)
 
     async def _update(self, data: AsyncDataAccess, hot: _HotUser) -> None:
         breaker = data.cache.breaker
         while not self._stopped.is_set():
             hot.version += 1
+            base = _version(hot.user.username)
             reaches = not breaker.is_open
             try:
                 name = _new_user(hot.user.github_id, hot.version).username
@@ -194,15 +198,17 @@ class DataAccessLoad:
                 await self._failed(error)
                 await self._read_again(data, hot)
                 continue
-            hot.acknowledged.append(hot.version)
-            self._acknowledged()
+            # The row still was as the writer had read it. So what was acknowledged after that is lost.
+            while hot.acknowledged and hot.acknowledged[-1].update > base:
+                self.outcome.lost.append(hot.acknowledged.pop())
+            hot.acknowledged.append(self._acknowledged(hot.user.github_id, hot.version))
             if reaches and not breaker.is_open:
                 # An invalidation that cannot be delivered opens the breaker. The outbox then delivers it later.
                 hot.told.append((time.monotonic(), hot.version))
             await asyncio.sleep(_WRITE_PAUSE)
 
     async def _read_again(self, data: AsyncDataAccess, hot: _HotUser) -> None:
-        """Read the row version, because an update without an answer may have been applied."""
+        """Read the row from Postgres, because an update may have been applied without an answer, or be lost."""
         while not self._stopped.is_set():
             try:
                 hot.user = await data.users.get_by_github_id(hot.user.github_id)
@@ -225,7 +231,7 @@ class DataAccessLoad:
         while not self._stopped.is_set():
             turn += 1
             hot = self._hot[turn % _HOT_USERS]
-            expected = hot.acknowledged[-1] if hot.acknowledged else 0
+            expected = hot.acknowledged[-1].update if hot.acknowledged else 0
             with data.reading():
                 await self._check(data.users.get_by_github_id(hot.user.github_id), expected)
 
@@ -244,9 +250,11 @@ class DataAccessLoad:
         self.outcome.stale += seen < expected
         await asyncio.sleep(_READ_PAUSE)
 
-    def _acknowledged(self) -> None:
-        self.outcome.writes.append(self._now())
-        self.outcome.bucket(self._now()).writes += 1
+    def _acknowledged(self, github_id: int, update: int) -> Write:
+        write = Write(github_id, update, self._now())
+        self.outcome.writes.append(write.at)
+        self.outcome.bucket(write.at).writes += 1
+        return write
 
     async def _failed(self, error: DbError) -> None:
         self.outcome.unknown += isinstance(error, OutcomeUnknown)
@@ -258,14 +266,10 @@ class DataAccessLoad:
         return time.monotonic() - self._began
 
 
-def count_lost(rows: dict[int, str], added: set[int], updated: dict[int, list[int]]) -> int:
-    """Return how many acknowledged writes are missing in `rows` (github_id -> username).
-
-    `added` are the acknowledged rows, and `updated` has the acknowledged updates of each other row.
-    """
+def lost_writes(rows: Mapping[int, str], acknowledged: Iterable[Write]) -> list[Write]:
+    """Return the acknowledged writes that are missing in `rows` (github_id -> username)."""
     stored = {number: _version(username) for number, username in rows.items()}
-    lost = (version > stored.get(number, -1) for number, versions in updated.items() for version in versions)
-    return len(added - rows.keys()) + sum(lost)
+    return [each for each in acknowledged if each.update > stored.get(each.github_id, -1)]
 
 
 def delete_rows(database_url: str, stack: str) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 from ops.chaos.plan import SWITCHOVER, Step
 
@@ -23,21 +24,40 @@ class Bucket:
     errors: int = 0
 
 
+class Write(NamedTuple):
+    """An acknowledged write: the insert of a row (update 0), or a later update of it."""
+
+    github_id: int
+    update: int
+    at: float
+
+    def __str__(self) -> str:
+        what = f"update {self.update}" if self.update else "the insert"
+        return f"{what} of github_id {self.github_id}, acknowledged at {self.at:.1f} s"
+
+
 @dataclass
 class LoadOutcome:
     """What the load's clients saw. Times are in seconds since the beginning of the run.
 
-    `lost` are acknowledged writes that the database does not have at the end, or None if that is not known. `stale` are
-    reads that returned an older value than they may (docs/data-access.md). `unknown` are writes without an answer.
+    `lost` are acknowledged writes that the database has lost, and `unchecked` is why not all were looked up at the end,
+    or empty. `stale` are reads that returned an older value than they may (docs/data-access.md). `unknown` are writes
+    without an answer.
     """
 
     writes: list[float] = field(default_factory=list)
     unknown: int = 0
-    lost: int | None = None
+    lost: list[Write] = field(default_factory=list)
+    unchecked: str = "the command was interrupted"
     reads: int = 0
     stale: int = 0
     errors: list[tuple[float, str]] = field(default_factory=list)
     buckets: dict[int, Bucket] = field(default_factory=dict)
+
+    @property
+    def lost_count(self) -> int | None:
+        """Return how many writes are known to be lost, or None if none is and not all were looked up."""
+        return None if self.unchecked and not self.lost else len(self.lost)
 
     def bucket(self, at: float) -> Bucket:
         return self.buckets.setdefault(int(at), Bucket())
@@ -120,7 +140,7 @@ class Run:
         """Return which promises did not hold. Empty if all of them did."""
         found = []
         if self.load is not None and self.load.lost:
-            found.append(f"{self.load.lost} acknowledged writes were lost")
+            found.append(f"{len(self.load.lost)} acknowledged writes were lost")
         if self.load is not None and self.load.stale:
             found.append(f"{self.load.stale} reads were stale")
         if self.program_code:

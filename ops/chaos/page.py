@@ -52,7 +52,7 @@ def _tiles(run: Run) -> Element:
         gaps = [gap for each in run.faults if (gap := run.gap(each)) is not None]
         values += [
             (number(len(run.load.writes)), "acknowledged writes"),
-            (number(run.load.lost), "of them lost"),
+            (number(run.load.lost_count), "of them lost"),
             (number(run.load.reads), "reads"),
             (number(run.load.stale), "of them stale"),
             (seconds(max(gaps, default=None)), "longest time without a write"),

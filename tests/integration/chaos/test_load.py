@@ -73,13 +73,13 @@ def test_a_load_on_healthy_servers_loses_nothing_and_leaves_no_rows(
     assert rows(connect) > 0
     load.verify()
     # Calls may fail on a busy machine.
-    assert (load.outcome.lost, load.outcome.stale) == (0, 0)
+    assert (load.outcome.lost_count, load.outcome.stale) == (0, 0)
     assert not journal.has_rows
     assert rows(connect) == 0
 
 
 @promise("chaos exits with 1 if an acknowledged write was lost or a read was stale", control=True)
-def test_rows_that_the_database_loses_are_counted(make_load: Any, connect: Any) -> None:
+def test_rows_that_the_database_loses_are_counted(make_load: Any, journal: Journal, connect: Any) -> None:
     def lose() -> None:
         with connect("app") as connection:
             # Not the first rows, which are updated all the time.
@@ -88,7 +88,27 @@ def test_rows_that_the_database_loses_are_counted(make_load: Any, connect: Any) 
     load = make_load()
     run(load, lose)
     load.verify()
-    assert load.outcome.lost > 0
+    assert load.outcome.lost
+    # They are evidence until the next run.
+    assert journal.has_rows
+    assert rows(connect) > 0
+
+
+@promise("chaos exits with 1 if an acknowledged write was lost or a read was stale", control=True)
+def test_an_update_that_is_lost_before_the_next_one_is_counted(make_load: Any, connect: Any) -> None:
+    def lose() -> None:
+        with connect("app") as connection:
+            done = connection.execute(
+                "UPDATE users SET username = 'groundwork-chaos-0' WHERE github_id = 2::numeric ^ 62"
+            )
+            assert done.rowcount == 1
+
+    load = make_load()
+    run(load, lose)
+    wait_until(lambda: bool(load._hot[0].acknowledged), _WAIT_SECONDS)
+    load.verify()
+    assert {each.github_id for each in load.outcome.lost} == {2**62}
+    assert len(load.outcome.lost) < max(each.update for each in load._hot[0].acknowledged)
 
 
 class _DeafReaders(DataAccessLoad):

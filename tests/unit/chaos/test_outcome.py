@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 
 from ops.chaos.document import document, text
-from ops.chaos.load import count_lost
-from ops.chaos.outcome import FaultOutcome, LoadOutcome, Run
+from ops.chaos.load import lost_writes
+from ops.chaos.outcome import FaultOutcome, LoadOutcome, Run, Write
 from ops.chaos.page import render
 from ops.chaos.plan import FREEZE, KILL, SWITCHOVER, Step
 from tests.promises import promise
@@ -19,7 +19,7 @@ from tests.promises import promise
 @pytest.fixture
 def run() -> Run:
     """A run of 60 s with a write each second, except from 10.5 to 30.5 s, when Postgres was frozen."""
-    load = LoadOutcome(reads=900, unknown=2, lost=0)
+    load = LoadOutcome(reads=900, unknown=2, unchecked="")
     for second in range(60):
         at = second + 0.5
         bucket = load.bucket(at)
@@ -66,7 +66,8 @@ def test_the_gap_of_a_fault_is_the_longest_time_without_a_write(run: Run) -> Non
 def test_lost_writes_and_stale_reads_break_promises(run: Run) -> None:
     assert run.broken_promises(strict=False) == []
     assert run.load is not None
-    run.load.lost, run.load.stale, run.program_code = 3, 2, 9
+    run.load.lost = [Write(2**62, update, 1.0) for update in (1, 2, 3)]
+    run.load.stale, run.program_code = 2, 9
     assert run.broken_promises(strict=False) == [
         "3 acknowledged writes were lost",
         "2 reads were stale",
@@ -91,13 +92,37 @@ def test_only_strict_limits_the_time_without_writes(run: Run) -> None:
 def test_rows_that_are_missing_are_counted_as_lost() -> None:
     rows = {1: "groundwork-chaos-0", 2: "groundwork-chaos-0", 10: "groundwork-chaos-5"}
     for added, updated, lost in (
-        ({1, 2}, {10: [1, 4, 5]}, 0),
-        ({1}, {10: []}, 0),
-        ({1, 2, 3, 4}, {10: [5]}, 2),
-        ({1}, {10: [3, 5, 6, 8]}, 2),
-        (set[int](), {11: [0, 1]}, 2),
+        ({1, 2}, {10: [1, 4, 5]}, []),
+        ({1}, {10: []}, []),
+        ({1, 2, 3, 4}, {10: [5]}, [(3, 0), (4, 0)]),
+        ({1}, {10: [3, 5, 6, 8]}, [(10, 6), (10, 8)]),
+        (set[int](), {11: [0, 1]}, [(11, 0), (11, 1)]),
     ):
-        assert count_lost(rows, added, updated) == lost, (added, updated)
+        writes = [(number, 0) for number in sorted(added)]
+        writes += [(number, update) for number, updates in updated.items() for update in updates]
+        found = lost_writes(rows, [Write(*each, 0.0) for each in writes])
+        assert found == [Write(*each, 0.0) for each in lost], (added, updated)
+
+
+def test_the_first_lost_writes_are_named(run: Run) -> None:
+    assert run.load is not None
+    run.load.lost = [Write(2**62, update, float(update)) for update in range(9, 1, -1)]
+    run.load.lost.append(Write(2**62 + 70, 0, 1.25))
+    lines = list(text(run))
+    first = lines.index("lost     the insert of github_id 4611686018427387974, acknowledged at 1.2 s")
+    assert lines[first - 1] == "writes   41 acknowledged, 9 of them lost, 2 without an answer"
+    assert lines[first + 1] == "lost     update 2 of github_id 4611686018427387904, acknowledged at 2.0 s"
+    assert (
+        lines[first + 5]
+        == "         the rows stay until the next run, or `groundwork chaos stop --stack dev`"
+    )
+    found = document(run, strict=False, path=None)["writes"]
+    assert (found["lost"], len(found["lostWrites"])) == (9, 9)
+    assert found["lostWrites"][1] == {
+        "githubId": "4611686018427387904",
+        "update": 2,
+        "acknowledgedAt": 2.0,
+    }
 
 
 def test_the_text_lists_every_fault(run: Run) -> None:
@@ -113,18 +138,22 @@ def test_the_document_has_the_same_numbers(run: Run) -> None:
     found = json.loads(json.dumps(document(run, strict=False, path=None)))
     assert found["faults"][0]["writeGapSeconds"] == 20.0
     assert found["faults"][2]["recoverySeconds"] is None
-    assert found["writes"] == {"acknowledged": 41, "unknown": 2, "lost": 0}
+    assert found["writes"] == {"acknowledged": 41, "unknown": 2, "lost": 0, "lostWrites": []}
     assert len(found["timeline"]) == 60
     assert found["startedAt"] == "2026-09-21T14:13:20+00:00"
 
 
 def test_lost_writes_that_are_not_known_are_reported_as_such(run: Run) -> None:
     assert run.load is not None
-    run.load.lost = None
+    run.load.unchecked = "no primary"
     assert any("an unknown number of them lost" in line for line in text(run))
     assert document(run, strict=False, path=None)["writes"]["lost"] is None
     assert run.broken_promises(strict=False) == []
     assert "-</b>of them lost" in render(run, strict=False)
+    # A loss that was noticed during the run is known.
+    run.load.lost = [Write(2**62, 1, 1.0)]
+    assert any("1 of them lost" in line for line in text(run))
+    assert run.broken_promises(strict=False) == ["1 acknowledged writes were lost"]
 
 
 def test_without_a_load_the_report_has_only_the_faults(run: Run) -> None:
