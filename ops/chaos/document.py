@@ -90,14 +90,12 @@ def text(run: Run) -> Iterator[str]:
     if run.load is not None:
         load = run.load
         yield ""
-        yield (
-            f"writes   {len(load.writes)} acknowledged, {_count(load.lost_count)} of them lost,"
-            f" {load.unknown} without an answer"
-        )
+        lost = f"{_count(load.lost_count)} of them lost, " if load.writes else ""
+        yield f"writes   {len(load.writes)} acknowledged, {lost}{load.unknown} without an answer"
         yield from (f"lost     {each}" for each in _by_time(load.lost)[:_MOST_LOST])
         if load.lost:
             yield f"         the rows stay until the next run, or `groundwork chaos stop --stack {run.stack}`"
-        yield f"reads    {load.reads} answered, {load.stale} of them stale"
+        yield f"reads    {load.reads} answered{f', {load.stale} of them stale' if load.reads else ''}"
         yield f"errors   {', '.join(f'{name} {count}' for name, count in load.errors_by_type().items()) or 'none'}"
     if run.program_code is not None:
         yield ""

@@ -152,6 +152,7 @@ class DataAccessLoad:
                 for entries, lag in _READER_LAGS.items()
             ]
             self._hot = [_HotUser(await self._create(writer, _FIRST_ID + n)) for n in range(_HOT_USERS)]
+            self.outcome.began = self._now()
             self._ready.set()
             numbers = iter(range(_FIRST_ID + _HOT_USERS, _LAST_ID))
             await asyncio.gather(

@@ -40,11 +40,12 @@ class Write(NamedTuple):
 class LoadOutcome:
     """What the load's clients saw. Times are in seconds since the beginning of the run.
 
-    `lost` are acknowledged writes that the database has lost, and `unchecked` is why not all were looked up at the end,
-    or empty. `stale` are reads that returned an older value than they may (docs/data-access.md). `unknown` are writes
-    without an answer.
+    `began` is when the clients were ready. `unknown` are writes without an answer. `lost` are acknowledged writes that
+    the database has lost, and `unchecked` is why not all were looked up at the end, or empty. `stale` are reads that
+    returned an older value than they may (docs/data-access.md).
     """
 
+    began: float = 0.0
     writes: list[float] = field(default_factory=list)
     unknown: int = 0
     lost: list[Write] = field(default_factory=list)
@@ -65,14 +66,15 @@ class LoadOutcome:
     def errors_by_type(self, since: float = 0, until: float = float("inf")) -> dict[str, int]:
         return dict(Counter(name for at, name in self.errors if since <= at <= until).most_common())
 
-    def gap(self, since: float, until: float, end: float) -> float | None:
-        """Return the longest time without an acknowledged write that overlaps a period, or None without writes.
-
-        `end` is when the load ended.
-        """
-        times = [*sorted(self.writes), end]
+    def gap(self, since: float, until: float, end: float) -> float:
+        """Return the longest time without an acknowledged write that overlaps a period. The load ended at `end`."""
+        times = [self.began, *sorted(self.writes), end]
         gaps = [after - before for before, after in pairwise(times) if after >= since and before <= until]
-        return max(gaps, default=None)
+        return max(gaps, default=0.0)
+
+    def unanswered(self) -> list[str]:
+        """Return the kinds of calls of which none was answered."""
+        return [kind for kind, count in (("write", len(self.writes)), ("read", self.reads)) if not count]
 
 
 @dataclass
@@ -154,12 +156,19 @@ class Run:
         return found
 
     def failed_faults(self) -> list[str]:
-        """Return which faults failed, or that none took effect. Empty if the run tested something, or was stopped."""
+        """Return which faults failed, or that the run tested nothing: no fault took effect, or no call was answered.
+
+        A run that was stopped need not have tested anything.
+        """
         found = [
             f"{each.step.fault} of {each.server} failed: {each.problem}"
             for each in self.faults
             if each.failed
         ]
-        if not self.was_stopped and not any(each.took_effect for each in self.faults):
+        if self.was_stopped:
+            return found
+        if not any(each.took_effect for each in self.faults):
             found.append("no fault took effect")
+        if self.load is not None and (kinds := self.load.unanswered()):
+            found.append(f"no {' and no '.join(kinds)} of the load was answered, so none was checked")
         return found

@@ -58,8 +58,17 @@ def test_the_gap_of_a_fault_is_the_longest_time_without_a_write(run: Run) -> Non
     run.load.writes = run.load.writes[:5]
     # Writes never came back.
     assert run.gap(run.faults[0]) == 55.5
+    # The load began to write at once, and had no success.
     run.load.writes = []
-    assert run.gap(run.faults[0]) is None
+    assert [run.gap(each) for each in run.faults] == [60.0, 60.0, 60.0]
+    # The first success came after the fault, and the clients were ready before it.
+    run.load.began, run.load.writes = 4.0, [50.0]
+    assert run.gap(run.faults[0]) == 46.0
+    assert [line.partition(":")[0] for line in run.broken_promises(strict=True)] == [
+        "freeze of postgres (primary)",
+        "switchover of postgres-2 (primary)",
+        "kill of access",
+    ]
 
 
 @promise("chaos exits with 1 if an acknowledged write was lost or a read was stale")
@@ -154,6 +163,23 @@ def test_lost_writes_that_are_not_known_are_reported_as_such(run: Run) -> None:
     run.load.lost = [Write(2**62, 1, 1.0)]
     assert any("1 of them lost" in line for line in text(run))
     assert run.broken_promises(strict=False) == ["1 acknowledged writes were lost"]
+
+
+def test_a_run_whose_load_was_not_answered_has_failed(run: Run) -> None:
+    assert run.failed_faults() == []
+    assert run.load is not None
+    run.load.reads = 0
+    assert run.failed_faults() == ["no read of the load was answered, so none was checked"]
+    run.load.writes = []
+    reason = "no write and no read of the load was answered, so none was checked"
+    assert run.failed_faults() == [reason]
+    assert document(run, strict=False, path=None)["failedFaults"] == [reason]
+    assert reason in render(run, strict=False)
+    lines = list(text(run))
+    assert "writes   0 acknowledged, 2 without an answer" in lines
+    assert "reads    0 answered" in lines
+    run.was_stopped = True
+    assert run.failed_faults() == []
 
 
 def test_without_a_load_the_report_has_only_the_faults(run: Run) -> None:
