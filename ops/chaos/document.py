@@ -29,6 +29,7 @@ def document(run: Run, *, strict: bool, path: Path | None) -> dict[str, Any]:
         "wasStopped": run.was_stopped,
         "brokenPromises": run.broken_promises(strict=strict),
         "notRecovered": list(run.left),
+        "notLookedUp": run.unchecked or None,
         "failedFaults": run.failed_faults(),
         "programExitCode": run.program_code,
         "faults": [_fault(run, each) for each in run.faults],
@@ -100,6 +101,9 @@ def text(run: Run) -> Iterator[str]:
     if run.program_code is not None:
         yield ""
         yield f"load     {run.load_name!r} exited with {run.program_code}"
+    if unfinished := run.unfinished():
+        yield ""
+        yield from (f"problem  {each}" for each in unfinished)
 
 
 def plan_text(steps: list[Step]) -> Iterator[str]:

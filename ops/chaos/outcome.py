@@ -155,6 +155,16 @@ class Run:
             ]
         return found
 
+    @property
+    def unchecked(self) -> str:
+        """Return why not all acknowledged writes were looked up. Empty if they were, or if there is no load."""
+        return "" if self.load is None else self.load.unchecked
+
+    def unfinished(self) -> list[str]:
+        """Return what does not work at the end, and whether the acknowledged writes were not looked up."""
+        found = [f"not recovered: {each}" for each in self.left]
+        return [*found, f"what was written was not looked up: {self.unchecked}"] if self.unchecked else found
+
     def failed_faults(self) -> list[str]:
         """Return which faults failed, or that the run tested nothing: no fault took effect, or no call was answered.
 

@@ -34,8 +34,7 @@ def render(run: Run, *, strict: bool) -> str:
 
 
 def _broken(run: Run, strict: bool) -> Element | None:
-    left = [f"not recovered: {each}" for each in run.left]
-    found = [*run.broken_promises(strict=strict), *left, *run.failed_faults()]
+    found = [*run.broken_promises(strict=strict), *run.unfinished(), *run.failed_faults()]
     if not found:
         return None
     return element(

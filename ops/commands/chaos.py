@@ -216,15 +216,18 @@ def _run(
             rows = DataAccessLoad(environment, journal)
             run.load = rows.outcome
         _say(f"seed {seed}: {len(steps)} faults in {total} s")
-        with watched(checkout, stack):
-            runner = Runner(run, target, injector, journal, rows or program, _say)
-            runner.run(steps, total)
-        if rows is not None:
-            try:
-                rows.verify()
-            except OpsError as error:
-                # Report the error after the report of the faults, which is still valid.
-                run.left = [*run.left, str(error)]
+        runner = Runner(run, target, injector, journal, rows or program, _say)
+        try:
+            with watched(checkout, stack):
+                runner.run(steps, total)
+            if rows is not None:
+                try:
+                    rows.verify()
+                except OpsError as error:
+                    run.left = [*run.left, str(error)]
+        except KeyboardInterrupt:
+            # After the faults, or for the second time. The report of what was done until then is still valid.
+            run.was_stopped = True
         if program is not None:
             run.program_code = program.code
     return run
@@ -280,20 +283,21 @@ def _repeated(context: click.Context, seed: int) -> str:
 def _exit(run: Run, strict: bool, repeated: str) -> None:
     from ops.errors import Exit, OpsError
 
-    broken = run.broken_promises(strict=strict)
-    if broken and not run.not_undone:
-        raise OpsError(f"{'; '.join(broken)}; repeat the plan with `{repeated}`")
-    if run.was_stopped and not run.not_undone:
+    broken, unfinished = run.broken_promises(strict=strict), run.unfinished()
+    found = [*broken, *unfinished, *run.failed_faults()]
+    if unfinished:
+        found.append(f"see `groundwork doctor --stack {run.stack}`")
+    # The order of the exit codes is that of docs/chaos.md.
+    if run.was_stopped and not (broken or run.not_undone or run.unchecked):
+        if found:
+            _say(f"groundwork: {'; '.join(found)}")
         sys.exit(130)
-    if run.left:
-        lost = "".join(f"{each}; " for each in broken)
+    if found:
+        is_unreachable = run.not_undone or (unfinished and not broken)
         raise OpsError(
-            f"{lost}stack {run.stack!r} did not recover: {'; '.join(run.left)}; see"
-            f" `groundwork doctor --stack {run.stack}`",
-            Exit.UNREACHABLE,
+            f"{'; '.join(found)}; repeat the plan with `{repeated}`",
+            Exit.UNREACHABLE if is_unreachable else Exit.ERROR,
         )
-    if failed := run.failed_faults():
-        raise OpsError(f"{'; '.join(failed)}; repeat the plan with `{repeated}`")
 
 
 def _say(line: str) -> None:

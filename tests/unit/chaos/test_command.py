@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from infra.settings import StackSettings
+from infra.spec.checkout import Checkout
 from ops import cli
-from ops.chaos.outcome import FaultOutcome, Run
+from ops.chaos.load import DataAccessLoad
+from ops.chaos.outcome import FaultOutcome, LoadOutcome, Run
 from ops.chaos.plan import SLOW, Step
 from ops.chaos.program_load import ProgramLoad
+from ops.chaos.run import Runner
 from ops.chaos.target import require_allowed
+from ops.commands.chaos import _run
 from ops.errors import Exit, OpsError
 from tests.containers import wait_until
 from tests.promises import promise
@@ -135,7 +141,36 @@ _CAUSED = FaultOutcome(_SLOW, "redis-2", 5.0, took_effect=True)
             Exit.UNREACHABLE,
             "exited with 1",
         ),
+        # Every reason is named, and docs/chaos.md says which one decides the exit code.
+        ({"left": ["redis-2 is exited"], "program_code": 1}, Exit.ERROR, "not recovered: redis-2 is exited"),
+        (
+            {"left": ["redis-2 is exited"]},
+            Exit.UNREACHABLE,
+            "not recovered: redis-2 is exited; see `groundwork doctor --stack dev`; repeat the plan with",
+        ),
         ({"left": ["redis-2 is exited"], "was_stopped": True}, 130, ""),
+        (
+            {"left": ["redis-2 is exited"], "faults": []},
+            Exit.UNREACHABLE,
+            "not recovered: redis-2 is exited; no fault took effect",
+        ),
+        (
+            {"load": LoadOutcome(writes=[1.0], reads=1, unchecked="no primary")},
+            Exit.UNREACHABLE,
+            "what was written was not looked up: no primary; see",
+        ),
+        (
+            {"load": LoadOutcome(unchecked="no primary"), "was_stopped": True},
+            Exit.UNREACHABLE,
+            "what was written was not looked up: no primary; see",
+        ),
+        (
+            {"load": LoadOutcome(stale=1, unchecked="no primary"), "left": ["redis-2 is exited"]},
+            Exit.ERROR,
+            "1 reads were stale; not recovered: redis-2 is exited; what was written was not looked up: no primary",
+        ),
+        ({"load": LoadOutcome(unchecked="")}, Exit.ERROR, "no write and no read of the load was answered"),
+        ({"load": LoadOutcome(unchecked=""), "was_stopped": True}, 130, ""),
         (
             {
                 "faults": [
@@ -164,7 +199,59 @@ def test_the_exit_code_tells_whether_each_fault_was_caused_and_undone(
     error = found.exception
     assert (error.exit_code if isinstance(error, OpsError) else found.exit_code) == code
     assert reason in str(error or "")
-    assert json.loads(found.stdout)["notRecovered"] == changed.get("left", [])
+    report = json.loads(found.stdout)
+    assert report["notRecovered"] == changed.get("left", [])
+    assert report["notLookedUp"] == (changed["load"].unchecked or None if "load" in changed else None)
+    if code == 130:
+        # There is no error, so the reasons are printed.
+        assert all(f"not recovered: {each}" in found.stderr for each in changed.get("left", []))
+
+
+class _Stopped(DataAccessLoad):
+    """A load that is interrupted while it looks up what was written."""
+
+    def verify(self) -> None:
+        raise KeyboardInterrupt
+
+
+class _Undeleted(DataAccessLoad):
+    def verify(self) -> None:
+        self.outcome.unchecked = ""
+        raise OpsError("cannot delete the rows")
+
+
+@pytest.mark.parametrize(
+    ("load", "is_interrupted", "expected"),
+    [
+        (_Stopped, False, (True, "the command was interrupted", [])),
+        # A second Ctrl-C, while the first one is handled.
+        (_Undeleted, True, (True, "the command was interrupted", [])),
+        (_Undeleted, False, (False, "", ["cannot delete the rows"])),
+    ],
+)
+def test_an_interrupt_does_not_lose_the_report(
+    load: type[DataAccessLoad],
+    is_interrupted: bool,
+    expected: tuple[bool, str, list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run_steps(runner: Runner, steps: list[Step], total: int) -> None:
+        runner._run.faults.append(_CAUSED)
+        if is_interrupted:
+            raise KeyboardInterrupt
+
+    urls = {"DATABASE_URL": "postgresql://app:x@localhost:1/groundwork", "REDIS_URL": "redis://localhost:1"}
+    monkeypatch.setattr("ops.stack.connections.environment_of", lambda *_: urls)
+    monkeypatch.setattr("ops.chaos.target.ChaosTarget.of", lambda *_: SimpleNamespace(problems=list))
+    monkeypatch.setattr("ops.chaos.target.injector_of", lambda *_: None)
+    monkeypatch.setattr("ops.chaos.watchdog.watched", lambda *_: nullcontext())
+    monkeypatch.setattr("ops.chaos.load.DataAccessLoad", load)
+    monkeypatch.setattr(Runner, "run", run_steps)
+    checkout = Checkout(tmp_path, "0a1b2c", tmp_path / "state" / "clone-0a1b2c", tmp_path / "cache")
+    run = _run(checkout, "dev", [], 60, 1, "data-access", has_replicas=False)
+    assert run.faults == [_CAUSED]
+    assert (run.was_stopped, run.unchecked, [*run.left]) == expected
 
 
 def test_durations_have_units(settings: dict[str, Any]) -> None:

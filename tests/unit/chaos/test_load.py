@@ -74,6 +74,13 @@ def test_a_read_that_finds_nothing_is_stale(
     assert (load.outcome.reads, load.outcome.stale, len(load.outcome.errors)) == counted
 
 
+def test_the_outcome_says_why_writes_were_not_looked_up(load: DataAccessLoad) -> None:
+    assert load.outcome.unchecked == "the command was interrupted"
+    load.verify()
+    assert "Connection refused" in load.outcome.unchecked
+    assert load.outcome.lost_count is None
+
+
 class Row:
     """One user in Postgres. `events` maps the number of an update to what happens instead of it."""
 

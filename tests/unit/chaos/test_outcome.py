@@ -182,6 +182,16 @@ def test_a_run_whose_load_was_not_answered_has_failed(run: Run) -> None:
     assert run.failed_faults() == []
 
 
+def test_the_text_says_what_is_left(run: Run) -> None:
+    assert not any(line.startswith("problem") for line in text(run))
+    assert run.load is not None
+    run.left, run.load.unchecked = ["redis-2 is exited"], "no primary"
+    problems = ["not recovered: redis-2 is exited", "what was written was not looked up: no primary"]
+    assert [*text(run)][-2:] == [f"problem  {each}" for each in problems]
+    page = render(run, strict=False)
+    assert all(each in page for each in problems)
+
+
 def test_without_a_load_the_report_has_only_the_faults(run: Run) -> None:
     run.load = None
     assert document(run, strict=True, path=None)["writes"] is None
