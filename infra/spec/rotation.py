@@ -71,6 +71,10 @@ class Generation:
             case Phase.MOVED:
                 return Generation(self.in_use, (self.in_use,), now)
 
+    def is_step(self, other: Generation) -> bool:
+        """Return whether both are the same step of a rotation, at whatever time."""
+        return (self.in_use, self.accepted) == (other.in_use, other.accepted)
+
     def renewed(self, now: dt.datetime) -> Generation:
         """Return the next generation, which replaces this one in one step."""
         return Generation(self.in_use + 1, (self.in_use + 1,), now)

@@ -13,11 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from infra import outputs
 from infra.spec import redis_replication
-from infra.spec.rotation import AUTHORITY, CERTIFICATES, Phase
+from infra.spec.rotation import AUTHORITY, CERTIFICATES
 from ops.errors import Exit, OpsError
 from ops.rotation.ages import Certificate, certificates_of, is_same
 from ops.rotation.presented_certificate import presented_certificate
-from ops.rotation.steps import RotationPlan, Say, finish_interrupted, take_steps
+from ops.rotation.steps import (
+    RotationPlan,
+    Say,
+    apply,
+    conclude,
+    finish_interrupted,
+    has_begun,
+    take_steps,
+)
 
 if TYPE_CHECKING:
     from ops.rotation.subject import RotatedStack
@@ -53,17 +61,20 @@ def rotate_certificates(
     stack: RotatedStack, *, within_days: int | None, say: Say, sleep: Callable[[float], None] = time.sleep
 ) -> CertificateRotation:
     """Renew the servers' certificates with the same authority; with `within_days`, only if one expires by then."""
-    is_interrupted = stack.wanted().of(CERTIFICATES) != stack.applied().of(CERTIFICATES)
+    ended = (CERTIFICATES,) if has_begun(stack, CERTIFICATES) else ()
     finish_interrupted(stack, say)
-    if not is_interrupted:
+    if ended:
+        stack.require_healthy()
+    else:
         now = _now()
         if not any(c.ends_within(within_days, now) for c in certificates_of(stack) if c.name in SERVERS):
             say(f"no server's certificate expires within {within_days} days")
             return CertificateRotation((), False, certificates_of(stack))
         say("step 1 of 1, servers: installing new certificates")
-        stack.apply(stack.wanted().renew(CERTIFICATES, now))
+        apply(stack, stack.wanted().renew(CERTIFICATES, now))
     _await_served(stack, sleep)
-    return CertificateRotation(("servers",), is_interrupted, certificates_of(stack))
+    conclude(stack, (CERTIFICATES,), ended, say)
+    return CertificateRotation(("servers",), bool(ended), certificates_of(stack))
 
 
 def rotate_authority(
@@ -86,8 +97,7 @@ def rotate_authority(
             say(f"clients have {left:.0f} s to load the file with both authorities")
             sleep(left)
 
-    wanted = stack.wanted().of(AUTHORITY)
-    if wanted.phase is Phase.AT_REST and wanted == stack.applied().of(AUTHORITY):
+    if not has_begun(stack, AUTHORITY):
         authorities = [c for c in certificates_of(stack) if c.name not in SERVERS]
         if not any(c.ends_within(within_days, _now()) for c in authorities):
             say(f"the authority does not expire within {within_days} days")
@@ -102,6 +112,7 @@ def rotate_authority(
     )
     course = take_steps(stack, plan, keep_old=keep_old, say=say)
     _await_served(stack, sleep)
+    conclude(stack, (AUTHORITY, CERTIFICATES), course.ended, say)
     return CertificateRotation(
         ("servers", "authority"),
         bool(course.resumed),

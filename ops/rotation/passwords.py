@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from infra.spec import roles as postgres_roles
 from infra.spec.rotation import REDIS_SERVER_ROLES, Phase, Rotation
 from ops.errors import Exit, OpsError
-from ops.rotation.steps import RotationPlan, Say, Steppable, take_steps
+from ops.rotation.steps import RotationPlan, Say, Steppable, conclude, take_steps
 
 _LOOK_SECONDS = 1.0
 
@@ -110,8 +110,9 @@ def rotate_passwords(
         before_retiring=wait,
     )
     course = take_steps(stack, plan, keep_old=keep_old, say=say)
-    if not course.is_over:
+    if course.ended or not course.is_over:
         try_out(names)
+    conclude(stack, names, course.ended, say)
     done.resumed, done.old_is_void = course.resumed, course.is_over
     return done
 

@@ -1,16 +1,17 @@
 """The three steps of a rotation: accept the new secret next to the old one, use it, and revoke the old one.
 
-Each step is recorded before it is applied, so that a killed rotation is resumed and never restarted.
+Each step is recorded before it is applied, so that a killed rotation is resumed and never restarted. The record is kept
+until the checks after the last step have passed.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from infra.spec.rotation import Phase, Rotation
+from infra.spec.rotation import NAMES, Phase, Rotation
 
 Say = Callable[[str], None]
 
@@ -22,10 +23,19 @@ class Steppable(Protocol):
 
     def applied(self) -> Rotation: ...
 
-    def apply(self, rotation: Rotation | None = None) -> None: ...
+    def apply(self, rotation: Rotation) -> None: ...
 
-    def was_killed(self) -> bool:
-        """Return whether the last `apply` has not returned."""
+    def progress(self) -> Rotation:
+        """Return the last step of each name whose rotation is not complete.
+
+        `since` is when the step was applied, or None if its `apply` has not returned.
+        """
+
+    def record(self, progress: Rotation) -> None:
+        """Store what `progress` returns."""
+
+    def require_healthy(self) -> None:
+        """Raise OpsError if a part of the stack is not healthy. `apply` checks this too."""
 
 
 @dataclass(frozen=True)
@@ -46,32 +56,36 @@ class RotationPlan:
 
 @dataclass(frozen=True)
 class Course:
-    """The outcome: names whose rotation had begun before, and whether the old secrets are revoked."""
+    """The outcome: names whose rotation had begun before, and whether the old secrets are revoked.
+
+    `ended`: those of `resumed` that had no step left, so that only the caller's checks remain.
+    """
 
     resumed: tuple[str, ...]
+    ended: tuple[str, ...]
     is_over: bool
 
 
 def take_steps(stack: Steppable, plan: RotationPlan, *, keep_old: bool, say: Say) -> Course:
-    """Rotate every name to its next generation, or complete its rotation. `keep_old` leaves out the last step."""
-    rotation, applied = stack.wanted(), stack.applied()
-    interrupted = {name for name in plan.names if rotation.of(name) != applied.of(name)}
-    resumed = tuple(n for n in plan.names if n in interrupted or rotation.of(n).phase is not Phase.AT_REST)
-    # Another `up` may have finished the step of a killed rotation. It is not known when.
-    is_unknown = stack.was_killed()
+    """Rotate every name to its next generation, or complete its rotation. `keep_old` leaves out the last step.
+
+    The caller checks the result and then calls `conclude`.
+    """
     finish_interrupted(stack, say)
-    now = _now()
-    # A time in the future was recorded when the clock was ahead.
-    done_at = {
-        name: now if is_unknown or name in interrupted else min(rotation.of(name).since or now, now)
-        for name in plan.names
-    }
+    rotation, now = stack.wanted(), _now()
+    resumed = tuple(name for name in plan.names if has_begun(stack, name))
+    ended = tuple(name for name in resumed if rotation.of(name).phase is Phase.AT_REST)
+    if ended:
+        stack.require_healthy()
+    # If another `up` finished the step of a killed rotation, it is not known when. A time in the future was recorded
+    # when the clock was ahead.
+    done_at = {name: min(_applied_at(stack, name) or now, now) for name in plan.names}
 
     def step(names: Sequence[str], number: int, text: str) -> None:
         nonlocal rotation
         say(f"step {number} of 3, {', '.join(names)}: {text}")
         rotation = rotation.step(names, _now())
-        stack.apply(rotation)
+        apply(stack, rotation)
         done_at.update(dict.fromkeys(names, _now()))
 
     if fresh := [n for n in plan.names if n not in resumed]:
@@ -82,18 +96,64 @@ def take_steps(stack: Steppable, plan: RotationPlan, *, keep_old: bool, say: Say
     moved = [n for n in plan.names if rotation.of(n).phase is Phase.MOVED]
     if moved and keep_old:
         say("the old one is still accepted; run the same command without --keep-old to revoke it")
-        return Course(resumed, is_over=False)
+        return Course(resumed, ended, is_over=False)
     if moved:
         plan.before_retiring(max(done_at[n] for n in moved))
         step(moved, 3, plan.retire)
-    return Course(resumed, is_over=True)
+    return Course(resumed, ended, is_over=True)
+
+
+def has_begun(stack: Steppable, name: str) -> bool:
+    """Return whether a rotation of `name` is not complete: between two steps, or before the checks at its end."""
+    wanted = stack.wanted().of(name)
+    return (
+        wanted != stack.applied().of(name) or wanted.phase is not Phase.AT_REST or _is_recorded(stack, name)
+    )
 
 
 def finish_interrupted(stack: Steppable, say: Say) -> None:
     """Apply the wanted rotation if the `up` that should have applied it did not finish."""
     if stack.wanted() != stack.applied():
         say("finishing an interrupted step")
-        stack.apply()
+        apply(stack, stack.wanted())
+
+
+def apply(stack: Steppable, rotation: Rotation) -> None:
+    """Apply a rotation, and record the steps that it takes: before, and with the time after it."""
+    applied = stack.applied()
+    changed = [name for name in NAMES if rotation.of(name) != applied.of(name)]
+
+    def record(since: dt.datetime | None) -> None:
+        steps = {name: replace(rotation.of(name), since=since) for name in changed}
+        stack.record(Rotation({**stack.progress().generations, **steps}))
+
+    record(None)
+    stack.apply(rotation)
+    record(_now())
+
+
+def conclude(stack: Steppable, names: Sequence[str], ended: Sequence[str], say: Say) -> None:
+    """Record that the rotations of `names` are complete, after the checks at their end.
+
+    `ended` are those that had no step left when this command began. It did not rotate them again, and says so.
+    """
+    over = {name for name in names if stack.wanted().of(name).phase is Phase.AT_REST}
+    progress = stack.progress().generations
+    stack.record(Rotation({name: step for name, step in progress.items() if name not in over}))
+    if ended:
+        say(
+            f"the interrupted rotation of {', '.join(ended)} is complete; run the same command again for another one"
+        )
+
+
+def _is_recorded(stack: Steppable, name: str) -> bool:
+    """Return whether the wanted step of `name` is the recorded one."""
+    progress = stack.progress()
+    return name in progress.generations and progress.of(name).is_step(stack.wanted().of(name))
+
+
+def _applied_at(stack: Steppable, name: str) -> dt.datetime | None:
+    return stack.progress().of(name).since if _is_recorded(stack, name) else None
 
 
 def _now() -> dt.datetime:

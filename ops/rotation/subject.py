@@ -10,7 +10,7 @@ from typing import Any
 from infra import outputs
 from infra.docker.engine import DockerError, psql
 from infra.docker.members import WAIT_SECONDS, NoPrimary, primary_container
-from infra.rotation_file import applied_rotation, applying, read_rotation, write_rotation
+from infra.rotation_file import applied_rotation, read_progress, read_rotation, write_progress, write_rotation
 from infra.spec.checkout import Checkout
 from infra.spec.roles import quoted
 from infra.spec.rotation import REDIS_SERVER_ROLES, ROLES, Rotation
@@ -63,17 +63,21 @@ class RotatedStack:
         """Return the rotation that the last finished `up` applied."""
         return applied_rotation(self.checkout, self.name)
 
-    def apply(self, rotation: Rotation | None = None) -> None:
-        """Record a rotation, if given, and apply the recorded one."""
-        applying(self.checkout, self.name).set()
-        if rotation is not None:
-            write_rotation(self.checkout, self.name, rotation)
-        self.pulumi.up(to_stderr=True)
-        applying(self.checkout, self.name).remove()
+    def progress(self) -> Rotation:
+        """Return the last step of each secret whose rotation is not complete, with the time when it was applied."""
+        return read_progress(self.checkout, self.name)
 
-    def was_killed(self) -> bool:
-        """Return whether a rotation was killed, or failed, while it applied a step."""
-        return applying(self.checkout, self.name).is_set()
+    def record(self, progress: Rotation) -> None:
+        write_progress(self.checkout, self.name, progress)
+
+    def apply(self, rotation: Rotation) -> None:
+        """Request a rotation, and apply it."""
+        write_rotation(self.checkout, self.name, rotation)
+        self.pulumi.up(to_stderr=True)
+
+    def require_healthy(self) -> None:
+        """Raise OpsError if a container of the stack is not healthy."""
+        self.pulumi.require_healthy()
 
     def sessions(self, logins: Iterable[str]) -> dict[str, int]:
         """Return the number of open Postgres sessions by login. Logins without sessions are left out."""

@@ -79,7 +79,11 @@ class PulumiStack:
         self._stream("up", *_UNASKED, *refresh, *pack, to_stderr=to_stderr)
         if settings.target == DOCKER:
             forget_retirement(self.checkout, self.name)
-            require_healthy(self.name, self._recorded().containers(), _tell)
+            self.require_healthy()
+
+    def require_healthy(self) -> None:
+        """Wait until the stack's containers in Docker are healthy. Raise OpsError if one is not."""
+        require_healthy(self.name, self._recorded().containers(), _tell)
 
     def refuse_pending_creates(self) -> None:
         """Raise OpsError (7) if `up` could not resume after a killed run on AWS."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from infra.spec.rotation import Rotation
+from ops.errors import OpsError
 
 
 class Killed(BaseException):
@@ -28,7 +29,8 @@ class FakeStack:
     kill_at: int | None = None
     points: int = 0
     ups: int = 0
-    is_applying: bool = False
+    recorded: Rotation = field(default_factory=Rotation)
+    is_healthy: bool = True
     open_sessions: dict[str, int] = field(default_factory=dict)
     locked_out: list[str] = field(default_factory=list)
 
@@ -38,14 +40,20 @@ class FakeStack:
     def applied(self) -> Rotation:
         return self.exported
 
-    def was_killed(self) -> bool:
-        return self.is_applying
+    def progress(self) -> Rotation:
+        return self.recorded
 
-    def apply(self, rotation: Rotation | None = None) -> None:
+    def record(self, progress: Rotation) -> None:
         self._point()
-        self.is_applying = True
-        if rotation is not None:
-            self.written = rotation
+        self.recorded = progress
+
+    def require_healthy(self) -> None:
+        if not self.is_healthy:
+            raise OpsError("not healthy; run the same command again to resume")
+
+    def apply(self, rotation: Rotation) -> None:
+        self._point()
+        self.written = rotation
         self._point()
         self.ups += 1
         for half in ("clients", "servers") if self.clients_first else ("servers", "clients"):
@@ -53,7 +61,7 @@ class FakeStack:
             self._point()
         self.exported = self.written
         self._point()
-        self.is_applying = False
+        self.require_healthy()
 
     def sessions(self, logins: Sequence[str]) -> dict[str, int]:
         self._point()

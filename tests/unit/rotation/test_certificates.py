@@ -21,7 +21,7 @@ from infra.docker.engine import DockerError
 from infra.docker.members import NoPrimary
 from infra.outputs import EXPECTED
 from infra.spec.checkout import Checkout
-from infra.spec.rotation import AUTHORITY, CERTIFICATES, ROLES, Phase
+from infra.spec.rotation import AUTHORITY, CERTIFICATES, ROLES, Phase, Rotation
 from ops.commands.rotate import rotate
 from ops.errors import Exit, OpsError
 from ops.rotation import certificates, report, subject
@@ -112,7 +112,7 @@ def test_certificates_are_renewed_before_they_expire(
     assert (stack.certificate("redis") != before) is bool(renewed)
 
 
-@pytest.mark.parametrize("point", [2, 3, 4])
+@pytest.mark.parametrize("point", range(1, 9))
 def test_a_killed_renewal_is_finished_without_a_second_one(stack: FakeServers, point: int) -> None:
     stack.kill_at = point
     with pytest.raises(Killed):
@@ -120,6 +120,24 @@ def test_a_killed_renewal_is_finished_without_a_second_one(stack: FakeServers, p
     stack.kill_at = None
     assert renew(stack) == ("servers",)
     assert stack.exported.of(CERTIFICATES).in_use == 2
+    assert stack.progress() == Rotation()
+
+
+def test_a_silent_server_after_the_last_step_does_not_make_another_authority(
+    stack: FakeServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def presented(server: str, _: Any) -> str | None:
+        return None if stack.exported.of(AUTHORITY).accepted == (2,) else stack.certificate(server)
+
+    monkeypatch.setattr(certificates, "_RELOAD_SECONDS", 0.0)
+    with monkeypatch.context() as silent:
+        silent.setattr(certificates, "presented_certificate", presented)
+        # The second time, the authority is not due any more.
+        for within_days in (None, 365):
+            with pytest.raises(OpsError, match="then run this command again"):
+                renew_authority(stack, within_days)
+    assert renew_authority(stack) == ("servers", "authority")
+    assert stack.exported.of(AUTHORITY).accepted == (2,)
 
 
 def test_an_authority_is_rotated_in_three_steps_only_if_due(stack: FakeServers) -> None:

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from infra import outputs
-from infra.rotation_file import forget_rotation, path_of, read_rotation, write_rotation
+from infra.rotation_file import (
+    forget_rotation,
+    path_of,
+    read_progress,
+    read_rotation,
+    write_progress,
+    write_rotation,
+)
 from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
 from infra.spec.roles import LOGINS, login_of
@@ -70,6 +77,21 @@ def test_a_rotation_is_read_back_unchanged(checkout: Checkout) -> None:
     rotation = Rotation().step(["app", "authority"], NOW).renew("certificates", NOW)
     write_rotation(checkout, STACK, rotation)
     assert read_rotation(checkout, STACK) == rotation
+
+
+def test_the_progress_of_a_rotation_is_read_back_and_an_empty_file_of_an_earlier_version_has_none(
+    checkout: Checkout,
+) -> None:
+    assert read_progress(checkout, STACK) == Rotation()
+    file = checkout.stack_dir(STACK) / "rotation-applying"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert read_progress(checkout, STACK) == Rotation()
+    progress = Rotation().step(["app"], NOW)
+    write_progress(checkout, STACK, progress)
+    assert read_progress(checkout, STACK) == progress
+    write_progress(checkout, STACK, Rotation())
+    assert not file.exists()
 
 
 def test_a_stack_that_was_never_rotated_has_first_generations(checkout: Checkout) -> None:

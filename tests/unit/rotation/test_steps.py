@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.rotation.stack import FakeStack, Killed
 
-POINTS = 17
+POINTS = 24
 
 
 def rotate(stack: FakeStack, *names: str, **options: Any) -> PasswordRotation:
@@ -62,12 +63,11 @@ def test_a_killed_rotation_is_finished_by_the_same_command() -> None:
                     stack = FakeStack(clients_first=clients_first)
                     kill(stack, point, name)
                     done = rotate(stack, name)
-                    # At the last step everything is done, so the next run starts another rotation.
-                    generation = 3 if point == POINTS - 1 else 2
                     assert stack.exported == stack.written, point
-                    assert stack.exported.of(name).accepted == (generation,), point
+                    assert stack.exported.of(name).accepted == (2,), point
                     assert done.old_is_void, point
                     assert stack.locked_out == [], point
+                    assert stack.progress() == Rotation(), point
 
 
 def test_a_rotation_killed_twice_is_finished_by_the_same_command() -> None:
@@ -83,7 +83,7 @@ def test_a_rotation_killed_twice_is_finished_by_the_same_command() -> None:
                     # After the first kill only a little was left to do.
                     continue
                 rotate(stack, "app")
-                assert len(stack.exported.of("app").accepted) == 1, first
+                assert stack.exported.of("app").accepted == (2,), first
                 assert stack.exported == stack.written, first
                 assert stack.locked_out == [], first
 
@@ -104,6 +104,40 @@ def test_keep_old_stops_before_the_last_step_and_the_next_run_takes_it() -> None
     assert stack.ups == 2
     done = rotate(stack, "app")
     assert (done.resumed, done.old_is_void, stack.exported.of("app").in_use) == (("app",), True, 2)
+
+
+@promise("a killed rotation resumes at its step, and locks nobody out")
+def test_a_rotation_whose_last_step_another_up_applied_is_not_started_again() -> None:
+    said: list[str] = []
+    tried: list[Sequence[str]] = []
+    stack = FakeStack()
+    # The last step is requested, and its `up` has begun.
+    kill(stack, POINTS - 5, "app")
+    assert stack.written.of("app").accepted == (2,)
+    stack.servers = stack.clients = stack.exported = stack.written
+    ups = stack.ups
+    done = rotate(stack, "app", try_out=tried.append, say=said.append)
+    assert (done.resumed, done.old_is_void, stack.ups, tried) == (("app",), True, ups, [("app",)])
+    assert said[-1] == (
+        "the interrupted rotation of app is complete; run the same command again for another one"
+    )
+    rotate(stack, "app")
+    assert stack.exported.of("app").accepted == (3,)
+
+
+def test_a_failed_check_after_the_last_step_is_repeated_without_another_rotation() -> None:
+    stack = FakeStack()
+    rotate(stack, "app", keep_old=True)
+    stack.is_healthy = False
+    for _ in range(2):
+        with pytest.raises(OpsError, match="not healthy"):
+            rotate(stack, "app")
+        assert stack.exported.of("app").accepted == (2,)
+    stack.is_healthy = True
+    # The check of one role does not complete the rotation of another.
+    rotate(stack, "ops")
+    assert rotate(stack, "app", "ops").resumed == ("app",)
+    assert (stack.exported.of("app").accepted, stack.exported.of("ops").accepted) == ((2,), (3,))
 
 
 def test_an_unfinished_rotation_is_finished_together_with_a_new_one() -> None:
@@ -145,16 +179,18 @@ HOUR = dt.timedelta(hours=1)
 
 
 @pytest.mark.parametrize(
-    ("since", "was_killed", "is_now"),
-    [(-HOUR, False, False), (-HOUR, True, True), (HOUR, False, True)],
+    ("ended", "is_now"),
+    [(-HOUR, False), (None, True), (HOUR, True)],
     ids=["a step that was applied", "a step that another up applied", "the clock was ahead"],
 )
 def test_the_grace_period_begins_when_the_step_is_applied_and_is_not_longer(
-    since: dt.timedelta, was_killed: bool, is_now: bool
+    ended: dt.timedelta | None, is_now: bool
 ) -> None:
     began = dt.datetime.now(dt.UTC)
-    moved = Rotation().step(["app"], began + since).step(["app"], began + since)
-    stack = FakeStack(moved, moved, moved, moved, is_applying=was_killed)
+    moved = Rotation().step(["app"], began - 2 * HOUR).step(["app"], began - 2 * HOUR)
+    applied = None if ended is None else began + ended
+    progress = Rotation({"app": replace(moved.of("app"), since=applied)})
+    stack = FakeStack(moved, moved, moved, moved, recorded=progress)
     applied_at: list[dt.datetime] = []
     plan = RotationPlan(
         ("app",), "", "", "", before_moving=applied_at.append, before_retiring=applied_at.append
@@ -164,7 +200,33 @@ def test_the_grace_period_begins_when_the_step_is_applied_and_is_not_longer(
     if is_now:
         assert began <= found <= dt.datetime.now(dt.UTC)
     else:
-        assert found == began + since
+        assert found == applied
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_an_interrupted_wait_counts_from_the_end_of_a_step_that_took_long(step: int) -> None:
+    """With a grace period as long as an `up`, nothing of it would be left if the wait counted from the step's start."""
+    now = dt.datetime.now(dt.UTC)
+
+    def interrupt(_: dt.datetime) -> None:
+        raise Killed
+
+    class SlowStack(FakeStack):
+        def apply(self, rotation: Rotation) -> None:
+            time.sleep(0.05)
+            super().apply(rotation)
+
+    ends: list[dt.datetime] = []
+    hooks = [interrupt if each == step else lambda _: None for each in (1, 2)]
+    stack = SlowStack()
+    plan = RotationPlan(("app",), "", "", "", before_moving=hooks[0], before_retiring=hooks[1])
+    with pytest.raises(Killed):
+        take_steps(stack, plan, keep_old=False, say=lambda _: None)
+    ended = dt.datetime.now(dt.UTC)
+    hooks[step - 1] = ends.append
+    plan = RotationPlan(("app",), "", "", "", before_moving=hooks[0], before_retiring=hooks[1])
+    take_steps(stack, plan, keep_old=False, say=lambda _: None)
+    assert now + step * dt.timedelta(seconds=0.05) <= ends[0] <= ended
 
 
 @pytest.mark.parametrize(("name", "words"), [("ap", "did you mean app?"), ("nobody", "roles: app, readonly")])
