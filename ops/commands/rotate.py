@@ -108,7 +108,7 @@ def passwords(
     "--days",
     type=_days,
     default=None,
-    help="Renew only what expires within this many days",
+    help="Renew only what expires within this many days; the authority and the servers are checked separately",
 )
 @_grace
 @_keep_old
@@ -148,7 +148,10 @@ def certificates(
         return
     print_line(f"renewed: {', '.join(done.renewed) or 'nothing'} ({result['seconds']} s)")
     if done.old_is_trusted:
-        print_line("the old authority is still trusted")
+        print_line(
+            "the old authority is still trusted; to end that, run"
+            f" `groundwork rotate certificates --authority --stack {stack}`"
+        )
     for certificate in done.certificates:
         print_line(f"{certificate.name:<12} expires {certificate.ends_at:%Y-%m-%d}")
 

@@ -40,13 +40,13 @@ _RELOAD_SECONDS = 15.0
 class CertificateRotation:
     """The result of a rotation: what was renewed (`servers`, `authority` or nothing), and the current certificates.
 
-    `old_is_trusted`: clients still trust an old authority that signs no server's certificate any more.
+    `old_is_trusted`: clients trust two authorities, because the rotation of the authority has not taken its last step.
     """
 
     renewed: tuple[str, ...]
     resumed: bool
     certificates: tuple[Certificate, ...]
-    old_is_trusted: bool = False
+    old_is_trusted: bool
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -69,12 +69,12 @@ def rotate_certificates(
         now = _now()
         if not any(c.ends_within(within_days, now) for c in certificates_of(stack) if c.name in SERVERS):
             say(f"no server's certificate expires within {within_days} days")
-            return CertificateRotation((), False, certificates_of(stack))
+            return _result(stack, (), is_resumed=False)
         say("step 1 of 1, servers: installing new certificates")
         apply(stack, stack.wanted().renew(CERTIFICATES, now))
     _await_served(stack, sleep)
     conclude(stack, (CERTIFICATES,), ended, say)
-    return CertificateRotation(("servers",), bool(ended), certificates_of(stack))
+    return _result(stack, ("servers",), is_resumed=bool(ended))
 
 
 def rotate_authority(
@@ -88,6 +88,7 @@ def rotate_authority(
 ) -> CertificateRotation:
     """Rotate the authority and renew the servers' certificates, or resume a rotation that has begun.
 
+    With `within_days`, an authority that does not expire by then is kept, and only due server certificates are renewed.
     Clients have `grace_seconds` to load the file with both authorities before the servers change.
     """
 
@@ -101,7 +102,7 @@ def rotate_authority(
         authorities = [c for c in certificates_of(stack) if c.name not in SERVERS]
         if not any(c.ends_within(within_days, _now()) for c in authorities):
             say(f"the authority does not expire within {within_days} days")
-            return CertificateRotation((), False, certificates_of(stack))
+            return rotate_certificates(stack, within_days=within_days, say=say, sleep=sleep)
     plan = RotationPlan(
         names=(AUTHORITY,),
         prepare="distributing the new authority to clients, next to the old one",
@@ -113,12 +114,7 @@ def rotate_authority(
     course = take_steps(stack, plan, keep_old=keep_old, say=say)
     _await_served(stack, sleep)
     conclude(stack, (AUTHORITY, CERTIFICATES), course.ended, say)
-    return CertificateRotation(
-        ("servers", "authority"),
-        bool(course.resumed),
-        certificates_of(stack),
-        old_is_trusted=not course.is_over,
-    )
+    return _result(stack, ("servers", "authority"), is_resumed=bool(course.resumed))
 
 
 def server_addresses(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -127,6 +123,11 @@ def server_addresses(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {"postgres": values[outputs.POSTGRES]} | dict(
         zip(redis_replication.SERVER_NAMES, redis, strict=False)
     )
+
+
+def _result(stack: RotatedStack, renewed: tuple[str, ...], *, is_resumed: bool) -> CertificateRotation:
+    is_old_trusted = len(stack.applied().of(AUTHORITY).accepted) > 1
+    return CertificateRotation(renewed, is_resumed, certificates_of(stack), is_old_trusted)
 
 
 def _await_served(stack: RotatedStack, sleep: Callable[[float], None]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
@@ -145,6 +145,22 @@ def test_an_authority_is_rotated_in_three_steps_only_if_due(stack: FakeServers) 
     assert stack.ups == 0
     assert renew_authority(stack) == ("servers", "authority")
     assert (stack.ups, stack.exported.of(AUTHORITY).accepted) == (3, (2,))
+
+
+def test_servers_are_renewed_if_they_expire_and_the_authority_does_not(stack: FakeServers) -> None:
+    stack.days = 10
+    assert renew_authority(stack, within_days=30) == ("servers",)
+    assert (stack.exported.of(CERTIFICATES).in_use, stack.exported.of(AUTHORITY).in_use) == (2, 1)
+
+
+def test_an_old_authority_is_reported_as_long_as_clients_trust_it(stack: FakeServers) -> None:
+    renew_authority(stack, keep_old=True)
+    for within_days in (None, 30):
+        done = rotate_certificates(cast(Any, stack), within_days=within_days, say=lambda _: None)
+        assert done.as_json()["oldAuthority"] == "trusted"
+    renew_authority(stack)
+    done = rotate_certificates(cast(Any, stack), within_days=30, say=lambda _: None)
+    assert done.as_json()["oldAuthority"] == "gone"
 
 
 def test_an_old_authority_that_was_kept_is_removed_by_the_next_run(stack: FakeServers) -> None:
