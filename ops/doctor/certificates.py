@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,11 +36,10 @@ def certificates(examination: Examination) -> CheckResult:
     stack = examination.stack
     ends: dict[str, datetime] = {}
     unread: list[str] = []
-    names = ["Redis", *(f"Redis {n}" for n in range(2, len(stack.redis_addresses) + 1))]
-    redis = zip(names, stack.redis_addresses, strict=True)
-    for name, address in (("Postgres", stack.postgres_address), *redis):
+    postgres = _numbered("Postgres", (stack.postgres_address, *stack.replica_addresses))
+    for name, address in {**postgres, **_numbered("Redis", stack.redis_addresses)}.items():
         try:
-            ends[f"{name}'s"] = _presented_by(address, asks_first=name == "Postgres")
+            ends[f"{name}'s"] = _presented_by(address, asks_first=name in postgres)
         except (OSError, ValueError) as error:
             unread.append(f"cannot read {name}'s: {one_line(error)}")
     try:
@@ -74,6 +74,11 @@ def _lost(stack: MonitoredStack) -> list[str]:
     """Return the members of a cluster whose certificates have expired, if there is no primary: `up` needs one."""
     first = stack.members.get(MEMBERS[0])
     return [] if first is None or primary_of(dict(stack.members)) else expired_members(first)
+
+
+def _numbered(name: str, addresses: Sequence[tuple[str, int]]) -> dict[str, tuple[str, int]]:
+    """Return the addresses by name: Redis, Redis 2, Redis 3."""
+    return {name if n == 1 else f"{name} {n}": address for n, address in enumerate(addresses, 1)}
 
 
 def _next(name: str, days: float) -> str:

@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from infra.spec import redis_replication
+from infra.spec import postgres_cluster, redis_replication
 from infra.spec import roles as postgres_roles
 from infra.spec.redis_acl import LOCAL_USERS, SERVER_USERS
 from infra.spec.rotation import AUTHORITY, Rotation
@@ -80,7 +80,9 @@ def passwords_of(stack: RotatedStack, rotation: Rotation) -> tuple[PasswordAge, 
 def certificates_of(stack: RotatedStack) -> tuple[Certificate, ...]:
     """Return the servers' certificates, and every authority that clients trust."""
     resources = stack.resources()
-    servers = {name: f"{name}-certificate" for name in ("postgres", *redis_replication.SERVER_NAMES)}
+    servers = {
+        name: f"{name}-certificate" for name in (*postgres_cluster.MEMBERS, *redis_replication.SERVER_NAMES)
+    }
     authorities = {name: name for name in sorted(resources) if name.split("-")[0] == AUTHORITY}
     return tuple(
         Certificate(name, resources[resource]["outputs"]["certificate"])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from infra import outputs
-from infra.spec import redis_replication
+from infra.spec import postgres_cluster, redis_replication
 from infra.spec.rotation import AUTHORITY, CERTIFICATES
 from ops.errors import Exit, OpsError
 from ops.rotation.ages import Certificate, certificates_of, is_same
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ops.rotation.subject import RotatedStack
 
 # The servers that this machine reaches. Sentinels get new certificates too, and are replaced for them.
-SERVERS = ("postgres", *redis_replication.SERVER_NAMES)
+SERVERS = (*postgres_cluster.MEMBERS, *redis_replication.SERVER_NAMES)
 # Postgres reloads asynchronously.
 _RELOAD_SECONDS = 15.0
 
@@ -119,10 +119,12 @@ def rotate_authority(
 
 def server_addresses(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return the {"host", "port"} of each server, from the stack outputs."""
+    postgres = [values[outputs.POSTGRES], *values.get(outputs.POSTGRES_REPLICAS, ())]
     redis = values.get(outputs.REDIS_SERVERS) or [values[outputs.REDIS]]
-    return {"postgres": values[outputs.POSTGRES]} | dict(
-        zip(redis_replication.SERVER_NAMES, redis, strict=False)
-    )
+    return {
+        **dict(zip(postgres_cluster.MEMBERS, postgres, strict=False)),
+        **dict(zip(redis_replication.SERVER_NAMES, redis, strict=False)),
+    }
 
 
 def _result(stack: RotatedStack, renewed: tuple[str, ...], *, is_resumed: bool) -> CertificateRotation:

@@ -14,14 +14,14 @@ _SECONDS = 5.0
 
 
 def presented_certificate(server: str, address: Mapping[str, Any]) -> str | None:
-    """Return the PEM certificate of `postgres` or `redis` at {"host", "port"}, or None if it presents none."""
+    """Return the PEM certificate of `postgres`, `redis` or one of their replicas at {"host", "port"}, or None."""
     # The server is not verified, so no data is sent.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
         with socket.create_connection((address["host"], int(address["port"])), timeout=_SECONDS) as plain:
-            if server == "postgres":
+            if server.startswith("postgres"):
                 plain.sendall(_SSL_REQUEST)
                 if plain.recv(1) != b"S":
                     return None

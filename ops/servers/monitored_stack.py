@@ -33,6 +33,8 @@ class MonitoredStack:
     ops_redis_url: str = field(repr=False)
     # For role migrator, which reads the ledger. None if the stack outputs have no such URL.
     migrator_url: str | None = field(default=None, repr=False)
+    # Of each other server of Postgres. One of them may be the primary.
+    replica_addresses: Sequence[tuple[str, int]] = ()
     access_url: str | None = None
     prometheus_url: str | None = None
     postgres_container: str | None = None
@@ -98,6 +100,7 @@ class MonitoredStack:
             redis_url=values[outputs.REDIS_URLS]["monitor"],
             ops_redis_url=values[outputs.REDIS_URLS]["ops"],
             migrator_url=values[outputs.DATABASE_URLS].get("migrator"),
+            replica_addresses=[*map(_address, values.get(outputs.POSTGRES_REPLICAS, ()))],
             access_url=values.get(outputs.ACCESS_URL),
             prometheus_url=values.get(outputs.PROMETHEUS_URL),
             postgres_container=containers.get("postgres"),

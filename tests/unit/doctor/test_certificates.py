@@ -43,6 +43,7 @@ def test_the_advice_renews_what_expires(
         members={},
         postgres_container=container,
         postgres_address=("localhost", 1),
+        replica_addresses=[],
         redis_addresses=[("localhost", 2)],
         ca_file=Path("ca.crt"),
     )
@@ -89,6 +90,7 @@ def test_without_a_primary_expired_certificates_are_renewed_by_down_and_up(
         members={"postgres": "gw-postgres", "postgres-2": "gw-postgres-2"},
         postgres_container="gw-postgres",
         postgres_address=("localhost", 1),
+        replica_addresses=[],
         redis_addresses=[("localhost", 2)],
         ca_file=Path("ca.crt"),
     )
@@ -96,3 +98,28 @@ def test_without_a_primary_expired_certificates_are_renewed_by_down_and_up(
     found = module.certificates(cast(Examination, examination))
     assert found.status is CheckStatus.FAIL
     assert found.advice.startswith(advice)
+
+
+def test_the_certificate_of_a_replica_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+
+    def presented_by(address: tuple[str, int], *, asks_first: bool) -> datetime:
+        asked[address[1]] = asks_first
+        return NOW + timedelta(days=-1 if address[1] == 3 else 300)
+
+    monkeypatch.setattr(module, "_presented_by", presented_by)
+    monkeypatch.setattr(module, "_in_file", lambda _: NOW + timedelta(days=3000))
+    stack = SimpleNamespace(
+        name="dev",
+        members={},
+        postgres_container="gw-postgres",
+        postgres_address=("localhost", 1),
+        replica_addresses=[("localhost", 2), ("localhost", 3)],
+        redis_addresses=[("localhost", 4)],
+        ca_file=Path("ca.crt"),
+    )
+    examination = SimpleNamespace(stack=stack, thresholds=Thresholds(), now=NOW.timestamp)
+    found = module.certificates(cast(Examination, examination))
+    assert found.status is CheckStatus.FAIL
+    assert "Postgres 3's expired 1 days ago" in found.text
+    assert asked == {1: True, 2: True, 3: True, 4: False}

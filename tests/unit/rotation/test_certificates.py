@@ -16,6 +16,7 @@ from typing import Any, cast
 import pytest
 from click.testing import CliRunner
 
+from infra import outputs
 from infra.certificates import make_authority, make_server_certificate
 from infra.docker.engine import DockerError
 from infra.docker.members import NoPrimary
@@ -39,6 +40,7 @@ class FakeServers(FakeStack):
     """A stack whose server certificates expire in `days`. Each `up` that requests new ones creates them."""
 
     name: str = "unit"
+    server_names: tuple[str, ...] = ("postgres", "redis")
     days: int = 397
     authority: Any = field(default_factory=lambda: make_authority("unit"))
     signed: dict[Any, str] = field(default_factory=dict)
@@ -54,7 +56,7 @@ class FakeServers(FakeStack):
         made_at = (dt.datetime.now(dt.UTC) - OLD).isoformat()
         found: dict[str, dict[str, Any]] = {
             f"{server}-certificate": {"outputs": {"certificate": self.certificate(server)}}
-            for server in ("postgres", "redis")
+            for server in self.server_names
         }
         found["authority"] = {"outputs": {"certificate": self.authority.certificate}}
         return found | {name: {"created": made_at} for name in ("postgres-app_a", "redis-app", "redis-ops")}
@@ -71,7 +73,10 @@ class FakeServers(FakeStack):
         return ROLES
 
     def known_outputs(self) -> dict[str, Any]:
-        return {server: {"host": server, "port": 1} for server in ("postgres", "redis")}
+        replicas = [each for each in self.server_names if each.startswith("postgres-")]
+        return {server: {"host": server, "port": 1} for server in ("postgres", "redis")} | (
+            {outputs.POSTGRES_REPLICAS: [{"host": each, "port": 1} for each in replicas]} if replicas else {}
+        )
 
 
 @pytest.fixture
@@ -181,6 +186,27 @@ def test_an_old_authority_stays_trusted_until_every_server_presents_the_new_cert
         renew_authority(stack)
     assert raised.value.exit_code == code
     assert stack.exported.of(AUTHORITY).accepted == (1, 2)
+
+
+def test_a_replica_that_presents_its_old_certificate_keeps_the_old_authority_trusted(
+    stack: FakeServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.server_names = ("postgres", "postgres-2", "postgres-3", "redis")
+    other = make_server_certificate(stack.authority, ["localhost"]).certificate
+
+    def presented(server: str, address: Any) -> str:
+        assert address["host"] == server
+        return other if server == "postgres-3" else stack.certificate(server)
+
+    monkeypatch.setattr(certificates, "presented_certificate", presented)
+    monkeypatch.setattr(report, "presented_certificate", presented)
+    monkeypatch.setattr(certificates, "_RELOAD_SECONDS", 0.0)
+    with pytest.raises(OpsError, match=r"^postgres-3 still presents another certificate"):
+        renew_authority(stack)
+    assert stack.exported.of(AUTHORITY).accepted == (1, 2)
+    found = _report(stack)
+    assert [line.split()[0] for line in found.mismatches] == ["postgres-3"]
+    assert found.served["postgres-2"] is True
 
 
 def _report(stack: Any, max_age_days: int | None = None, within_days: int = 30) -> report.RotationReport:
@@ -296,7 +322,7 @@ def _listener(answer: bytes) -> Iterator[dict[str, Any]]:
 
 
 def test_a_server_without_tls_presents_no_certificate() -> None:
-    for server in ("postgres", "redis"):
+    for server in ("postgres", "postgres-2", "redis"):
         for answer in (b"N", b"HTTP/1.1 400 Bad Request\r\n\r\n"):
             with in_case(server, answer):
                 with _listener(answer) as address:
