@@ -11,6 +11,7 @@ from ops.errors import OpsError
 from ops.rotation.ages import Certificate, PasswordAge, certificates_of, is_same, passwords_of
 from ops.rotation.certificates import SERVERS, server_addresses
 from ops.rotation.presented_certificate import presented_certificate
+from ops.rotation.steps import has_begun
 
 if TYPE_CHECKING:
     from ops.rotation.subject import RotatedStack
@@ -86,13 +87,21 @@ def report_on(stack: RotatedStack, *, max_age_days: int | None, within_days: int
     }
     due = []
     applied = stack.applied()
-    if unfinished := [name for name in names if rotation.of(name) != applied.of(name)]:
+    unfinished = [name for name in names if rotation.of(name) != applied.of(name)]
+    running = stack.running_rotation()
+    if running:
+        due.append(f"rotation is running {running}; wait until it has finished")
+    elif unfinished:
         due.append(
             f"a step is unfinished for {', '.join(unfinished)};"
             f" run the same `groundwork rotate` command again, or `groundwork up --stack {stack.name}`"
         )
-    for name in names:
+    for name in () if running else names:
         if (phase := rotation.of(name).phase) is Phase.AT_REST:
+            if name not in unfinished and has_begun(stack, name):
+                due.append(
+                    f"{name}: the rotation is not checked; run the same `groundwork rotate` command again"
+                )
             continue
         command = "certificates --authority" if name == AUTHORITY else f"passwords {name}"
         old = (
@@ -115,19 +124,22 @@ def report_on(stack: RotatedStack, *, max_age_days: int | None, within_days: int
             due.append(
                 f"{c.name}: the certificate {ends}; run `groundwork rotate certificates{option} --stack {stack.name}`"
             )
+    # A server loads its new certificate some time after the state has it.
+    is_renewing = running or not {AUTHORITY, CERTIFICATES}.isdisjoint(unfinished)
     mismatches = tuple(
         f"{name} presents another certificate than the stack's;"
         f" fix it with `groundwork rotate certificates --stack {stack.name}`"
         for name, is_served in served.items()
-        if is_served is False
+        if is_served is False and not is_renewing
     )
     repair = f"`groundwork up --stack {stack.name}` repairs it"
     uncompared = ""
-    try:
-        mismatches += tuple(f"{difference}; {repair}" for difference in stack.login_differences())
-    except OpsError as error:
-        # The ages and the expiry dates may tell why.
-        uncompared = str(error)
+    if not running:
+        try:
+            mismatches += tuple(f"{difference}; {repair}" for difference in stack.login_differences())
+        except OpsError as error:
+            # The ages and the expiry dates may tell why.
+            uncompared = str(error)
     return RotationReport(
         stack=stack.name,
         now=now,

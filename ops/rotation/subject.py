@@ -12,11 +12,12 @@ from infra.docker.engine import DockerError, psql
 from infra.docker.members import WAIT_SECONDS, NoPrimary, primary_container
 from infra.rotation_file import applied_rotation, read_progress, read_rotation, write_progress, write_rotation
 from infra.spec.checkout import Checkout
-from infra.spec.roles import quoted
+from infra.spec.roles import LOGINS, quoted
 from infra.spec.rotation import REDIS_SERVER_ROLES, ROLES, Rotation
 from ops.errors import Exit, OpsError
 from ops.rotation.login_drift import QUERY, login_differences
 from ops.servers.errors import one_line
+from ops.stack.change_lock import holder
 from ops.stack.pulumi_stack import PulumiStack
 from ops.stack.stack_status import CLUSTER_SERVICES, REDIS_SERVICES, container_rows, needed_services
 
@@ -63,6 +64,11 @@ class RotatedStack:
         """Return the rotation that the last finished `up` applied."""
         return applied_rotation(self.checkout, self.name)
 
+    def running_rotation(self) -> str | None:
+        """Return the process of a rotation that is running, as in "(process 12)", or None."""
+        command, _, process = (holder(self.checkout, self.name) or "").partition("` ")
+        return process if command == "`groundwork rotate" else None
+
     def progress(self) -> Rotation:
         """Return the last step of each secret whose rotation is not complete, with the time when it was applied."""
         return read_progress(self.checkout, self.name)
@@ -89,7 +95,10 @@ class RotatedStack:
         return {login: int(count) for login, count in counts}
 
     def login_differences(self) -> list[str]:
-        """Return how Postgres's logins differ from what the last `up` made. Raise OpsError (6) without an answer."""
+        """Return how Postgres's logins differ from what the last `up` made. Raise OpsError (6) without an answer.
+
+        Logins of roles with an unfinished step are left out, because they differ during that step.
+        """
         digests = self.known_outputs()[outputs.EXPECTED].get("verifierDigests", {})
         try:
             found = psql(
@@ -99,7 +108,15 @@ class RotatedStack:
             )
         except (DockerError, NoPrimary) as error:
             raise OpsError(one_line(error), Exit.UNREACHABLE) from error
-        return list(login_differences(json.loads(found), digests)) if digests else []
+        wanted, applied = self.wanted(), self.applied()
+        unfinished = [
+            login.name
+            for role, logins in LOGINS.items()
+            if wanted.of(role) != applied.of(role)
+            for login in logins
+        ]
+        rows = [row for row in json.loads(found) if row["name"] not in unfinished]
+        return list(login_differences(rows, digests)) if digests else []
 
     def urls(self) -> tuple[dict[str, str], dict[str, str]]:
         """Return the roles' connection strings of Postgres and of Redis from the last `up`."""

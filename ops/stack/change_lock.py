@@ -6,6 +6,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from infra.spec.checkout import Checkout
 from infra.state_folder import make_private
@@ -22,7 +23,7 @@ def changing(checkout: Checkout, stack: str, command: str) -> Iterator[None]:
     """
     # Before the lock, because its message says how to end a run.
     undo_left(checkout, stack, print_message)
-    path = checkout.stack_dir(stack) / "change.lock"
+    path = _path(checkout, stack)
     make_private(checkout, path.parent)
     with path.open("a+") as file:
         try:
@@ -37,3 +38,20 @@ def changing(checkout: Checkout, stack: str, command: str) -> Iterator[None]:
         file.write(f"`groundwork {command}` (process {os.getpid()})")
         file.flush()
         yield
+
+
+def holder(checkout: Checkout, stack: str) -> str | None:
+    """Return the command that holds the lock, as in "`groundwork up` (process 12)", or None."""
+    try:
+        with _path(checkout, stack).open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read()
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def _path(checkout: Checkout, stack: str) -> Path:
+    return checkout.stack_dir(stack) / "change.lock"

@@ -46,6 +46,7 @@ class FakeServers(FakeStack):
     signed: dict[Any, str] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
     silence: str = ""
+    running: str | None = None
 
     def login_differences(self) -> list[str]:
         if self.silence:
@@ -68,6 +69,9 @@ class FakeServers(FakeStack):
         if key not in self.signed:
             self.signed[key] = make_server_certificate(self.authority, ["localhost"], days).certificate
         return self.signed[key]
+
+    def running_rotation(self) -> str | None:
+        return self.running
 
     def roles(self) -> tuple[str, ...]:
         return ROLES
@@ -240,6 +244,34 @@ def test_a_rotation_in_progress_and_an_unfinished_step_are_due(stack: FakeServer
     assert due[0].endswith("or `groundwork up --stack unit`")
     assert "resume with `groundwork rotate passwords app --stack unit`" in due[1]
     assert "resume with `groundwork rotate certificates --authority --stack unit`" in due[2]
+
+
+def test_a_running_rotation_is_neither_unfinished_nor_a_mismatch(
+    stack: FakeServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.written = stack.written.step(["app", AUTHORITY], dt.datetime.now(dt.UTC))
+    stack.differences = ["app_b can log in and is retired"]
+    other = make_server_certificate(stack.authority, ["localhost"]).certificate
+    monkeypatch.setattr(report, "presented_certificate", lambda *_: other)
+    stack.running = "(process 12)"
+    found = _report(stack)
+    assert found.due == ("rotation is running (process 12); wait until it has finished",)
+    assert found.mismatches == ()
+    stack.running = None
+    # The unfinished step explains the certificates.
+    assert [line.partition(";")[0] for line in _report(stack).mismatches] == stack.differences
+
+
+def test_a_rotation_whose_result_was_not_checked_is_due(stack: FakeServers) -> None:
+    stack.kill_at = 8
+    with pytest.raises(Killed):
+        renew(stack)
+    stack.kill_at = None
+    assert _report(stack).due == (
+        "certificates: the rotation is not checked; run the same `groundwork rotate` command again",
+    )
+    renew(stack)
+    assert _report(stack).due == ()
 
 
 def test_a_login_that_changed_itself_is_a_mismatch_with_its_repair(stack: Any) -> None:
