@@ -76,9 +76,16 @@ def expires_at(certificate: str) -> dt.datetime:
 
 
 def needs_renewal(certificate: str, now: dt.datetime | None = None) -> bool:
-    """Return whether a certificate expires within RENEW_BEFORE_DAYS."""
+    """Return whether a certificate expires within RENEW_BEFORE_DAYS, or is not valid yet.
+
+    It is not valid yet if it was made while the clock was ahead, and the clock has been corrected.
+    """
     now = now or dt.datetime.now(dt.UTC)
-    return expires_at(certificate) - now < dt.timedelta(days=RENEW_BEFORE_DAYS)
+    loaded = x509.load_pem_x509_certificate(certificate.encode())
+    return (
+        loaded.not_valid_after_utc - now < dt.timedelta(days=RENEW_BEFORE_DAYS)
+        or loaded.not_valid_before_utc > now
+    )
 
 
 def _builder(

@@ -34,38 +34,52 @@ _RENEW_AUTHORITY = (
 def certificates(examination: Examination) -> CheckResult:
     """certificates: check expiry. The certificates are read without verification, because they may have expired."""
     stack = examination.stack
-    ends: dict[str, datetime] = {}
+    found: dict[str, x509.Certificate] = {}
     unread: list[str] = []
     postgres = _numbered("Postgres", (stack.postgres_address, *stack.replica_addresses))
     for name, address in {**postgres, **_numbered("Redis", stack.redis_addresses)}.items():
         try:
-            ends[f"{name}'s"] = _presented_by(address, asks_first=name in postgres)
+            found[f"{name}'s"] = _presented_by(address, asks_first=name in postgres)
         except (OSError, ValueError) as error:
             unread.append(f"cannot read {name}'s: {one_line(error)}")
     try:
-        ends[_AUTHORITY] = _in_file(stack.ca_file)
+        found[_AUTHORITY] = _in_file(stack.ca_file)
     except (OSError, ValueError) as error:
         unread.append(f"cannot read the authority's: {one_line(error)}")
+    ends = {name: certificate.not_valid_after_utc for name, certificate in found.items()}
     if ends.get(_POSTGRES, _EXPIRED).timestamp() < examination.now() and (lost := _lost(stack)):
         return fail(
             f"there is no primary, because certificates have expired: {', '.join(lost)}",
             renewal(STACK_OPTION),
             unread,
         )
-    if not ends:
+    if not found:
         return skipped("; ".join(unread))
+    early = {
+        name: certificate.not_valid_before_utc
+        for name, certificate in found.items()
+        if certificate.not_valid_before_utc.timestamp() > examination.now()
+    }
     days = {name: (end.timestamp() - examination.now()) / 86400 for name, end in ends.items()}
     first = min(days, key=days.__getitem__)
     statuses = {
         name: _judge(left, examination.thresholds.certificate_days_warn) for name, left in days.items()
-    }
+    } | dict.fromkeys(early, CheckStatus.FAIL)
     # With a new authority, the servers get new certificates too.
     is_authority_due = statuses.get(_AUTHORITY, CheckStatus.OK) is not CheckStatus.OK
     text = f"{first} expired {-days[first]:.0f} days ago" if days[first] < 0 else _next(first, days[first])
+    advice = _RENEW_AUTHORITY if is_authority_due and stack.postgres_container else _RENEW
+    if early:
+        name, start = next(iter(early.items()))
+        text = f"{name} is not valid before {start:%Y-%m-%d %H:%M} UTC"
+        advice = (
+            "check this machine's clock: it was ahead when the certificate was made, or is behind now; if it is right,"
+            f" {advice}"
+        )
     return judged(
         worst([*statuses.values(), *([CheckStatus.WARN] if unread else [])]),
         "; ".join([text, *unread]),
-        _RENEW_AUTHORITY if is_authority_due and stack.postgres_container else _RENEW,
+        advice,
         [f"{name} expires {end:%Y-%m-%d %H:%M} UTC, in {days[name]:.0f} days" for name, end in ends.items()],
     )
 
@@ -91,8 +105,8 @@ def _judge(days: float, warn_days: float) -> CheckStatus:
     return CheckStatus.WARN if days < warn_days else CheckStatus.OK
 
 
-def _presented_by(address: tuple[str, int], *, asks_first: bool) -> datetime:
-    """Return the expiry of the certificate a server presents. No secret is sent to the unverified server."""
+def _presented_by(address: tuple[str, int], *, asks_first: bool) -> x509.Certificate:
+    """Return the certificate a server presents. No secret is sent to the unverified server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -105,8 +119,8 @@ def _presented_by(address: tuple[str, int], *, asks_first: bool) -> datetime:
             der = secured.getpeercert(binary_form=True)
     if not der:
         raise ConnectionError("the server presented no certificate")
-    return x509.load_der_x509_certificate(der).not_valid_after_utc.astimezone(UTC)
+    return x509.load_der_x509_certificate(der)
 
 
-def _in_file(path: Path) -> datetime:
-    return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+def _in_file(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())

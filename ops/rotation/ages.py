@@ -13,6 +13,8 @@ from infra.spec.rotation import AUTHORITY, Rotation
 from ops.rotation.passwords import login_in_use
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from ops.rotation.subject import RotatedStack
 
 
@@ -38,20 +40,28 @@ class Certificate:
     pem: str
 
     @property
-    def ends_at(self) -> dt.datetime:
-        from cryptography import x509
+    def starts_at(self) -> dt.datetime:
+        return self._loaded.not_valid_before_utc
 
-        return x509.load_pem_x509_certificate(self.pem.encode()).not_valid_after_utc
+    @property
+    def ends_at(self) -> dt.datetime:
+        return self._loaded.not_valid_after_utc
 
     def days_left(self, now: dt.datetime) -> int:
         return (self.ends_at - now).days
 
-    def ends_within(self, days: int | None, now: dt.datetime) -> bool:
-        """Return whether the certificate expires within `days`; True for None."""
-        return days is None or self.ends_at - now < dt.timedelta(days=days)
+    def is_due(self, days: int | None, now: dt.datetime) -> bool:
+        """Return whether the certificate expires within `days`, or is not valid yet; True for None."""
+        return days is None or self.ends_at - now < dt.timedelta(days=days) or self.starts_at > now
 
     def as_json(self) -> dict[str, Any]:
         return {"endsAt": self.ends_at.isoformat(), "daysLeft": self.days_left(dt.datetime.now(dt.UTC))}
+
+    @property
+    def _loaded(self) -> x509.Certificate:
+        from cryptography import x509
+
+        return x509.load_pem_x509_certificate(self.pem.encode())
 
 
 def passwords_of(stack: RotatedStack, rotation: Rotation) -> tuple[PasswordAge, ...]:

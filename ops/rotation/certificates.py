@@ -67,7 +67,7 @@ def rotate_certificates(
         stack.require_healthy()
     else:
         now = _now()
-        if not any(c.ends_within(within_days, now) for c in certificates_of(stack) if c.name in SERVERS):
+        if not any(c.is_due(within_days, now) for c in certificates_of(stack) if c.name in SERVERS):
             say(f"no server's certificate expires within {within_days} days")
             return _result(stack, (), is_resumed=False)
         say("step 1 of 1, servers: installing new certificates")
@@ -100,7 +100,7 @@ def rotate_authority(
 
     if not has_begun(stack, AUTHORITY):
         authorities = [c for c in certificates_of(stack) if c.name not in SERVERS]
-        if not any(c.ends_within(within_days, _now()) for c in authorities):
+        if not any(c.is_due(within_days, _now()) for c in authorities):
             say(f"the authority does not expire within {within_days} days")
             return rotate_certificates(stack, within_days=within_days, say=say, sleep=sleep)
     plan = RotationPlan(

@@ -118,9 +118,14 @@ def report_on(stack: RotatedStack, *, max_age_days: int | None, within_days: int
                 f" run `groundwork rotate passwords {p.role} --stack {stack.name}`"
             )
     for c in certificates:
-        if c.ends_within(within_days, now):
+        if c.is_due(within_days, now):
             option = "" if c.name in SERVERS else " --authority"
             ends = "has expired" if c.ends_at < now else f"expires in {c.days_left(now)} days"
+            if c.starts_at > now:
+                ends = (
+                    f"is not valid before {c.starts_at:%Y-%m-%d %H:%M} UTC, because this machine's clock was ahead when"
+                    " it was made, or is behind now; check the clock"
+                )
             due.append(
                 f"{c.name}: the certificate {ends}; run `groundwork rotate certificates{option} --stack {stack.name}`"
             )

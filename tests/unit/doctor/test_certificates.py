@@ -18,6 +18,35 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 ROTATE, UP = "run `groundwork rotate certificates --authority", "run `groundwork up"
 
 
+def _valid(days: int, start: timedelta = timedelta(hours=-1)) -> SimpleNamespace:
+    """Return the validity of a certificate that expires in `days`."""
+    return SimpleNamespace(not_valid_before_utc=NOW + start, not_valid_after_utc=NOW + timedelta(days=days))
+
+
+@pytest.mark.parametrize(
+    ("is_authority", "advice"), [(False, UP), (True, ROTATE)], ids=["a server's", "the authority's"]
+)
+def test_a_certificate_that_is_not_valid_yet_fails_and_names_the_clock(
+    monkeypatch: pytest.MonkeyPatch, is_authority: bool, advice: str
+) -> None:
+    early, valid = _valid(300, timedelta(hours=2)), _valid(300)
+    monkeypatch.setattr(module, "_presented_by", lambda *_, **__: valid if is_authority else early)
+    monkeypatch.setattr(module, "_in_file", lambda _: early if is_authority else valid)
+    stack = SimpleNamespace(
+        postgres_container="gw-postgres",
+        postgres_address=("localhost", 1),
+        replica_addresses=[],
+        redis_addresses=[("localhost", 2)],
+        ca_file=Path("ca.crt"),
+    )
+    examination = SimpleNamespace(stack=stack, thresholds=Thresholds(), now=NOW.timestamp)
+    found = module.certificates(cast(Examination, examination))
+    assert found.status is CheckStatus.FAIL
+    assert "is not valid before 2030-01-01 02:00 UTC" in found.text
+    assert found.advice.startswith("check this machine's clock")
+    assert advice in found.advice
+
+
 @pytest.mark.parametrize(
     ("server_days", "authority_days", "container", "status", "advice"),
     [
@@ -36,8 +65,8 @@ def test_the_advice_renews_what_expires(
     status: CheckStatus,
     advice: str,
 ) -> None:
-    monkeypatch.setattr(module, "_presented_by", lambda *_, **__: NOW + timedelta(days=server_days))
-    monkeypatch.setattr(module, "_in_file", lambda _: NOW + timedelta(days=authority_days))
+    monkeypatch.setattr(module, "_presented_by", lambda *_, **__: _valid(server_days))
+    monkeypatch.setattr(module, "_in_file", lambda _: _valid(authority_days))
     stack = SimpleNamespace(
         name="dev",
         members={},
@@ -76,13 +105,13 @@ def test_without_a_primary_expired_certificates_are_renewed_by_down_and_up(
     expired: list[str],
     advice: str,
 ) -> None:
-    def present(_: object, *, asks_first: bool) -> datetime:
+    def present(_: object, *, asks_first: bool) -> SimpleNamespace:
         if asks_first and server is None:
             raise ConnectionRefusedError("connection refused")
-        return NOW - timedelta(days=1)
+        return _valid(-1)
 
     monkeypatch.setattr(module, "_presented_by", present)
-    monkeypatch.setattr(module, "_in_file", lambda _: NOW + timedelta(days=3000))
+    monkeypatch.setattr(module, "_in_file", lambda _: _valid(3000))
     monkeypatch.setattr(module, "primary_of", lambda _: primary)
     monkeypatch.setattr(module, "expired_members", lambda _: expired)
     stack = SimpleNamespace(
@@ -103,12 +132,12 @@ def test_without_a_primary_expired_certificates_are_renewed_by_down_and_up(
 def test_the_certificate_of_a_replica_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
 
-    def presented_by(address: tuple[str, int], *, asks_first: bool) -> datetime:
+    def presented_by(address: tuple[str, int], *, asks_first: bool) -> SimpleNamespace:
         asked[address[1]] = asks_first
-        return NOW + timedelta(days=-1 if address[1] == 3 else 300)
+        return _valid(-1 if address[1] == 3 else 300)
 
     monkeypatch.setattr(module, "_presented_by", presented_by)
-    monkeypatch.setattr(module, "_in_file", lambda _: NOW + timedelta(days=3000))
+    monkeypatch.setattr(module, "_in_file", lambda _: _valid(3000))
     stack = SimpleNamespace(
         name="dev",
         members={},

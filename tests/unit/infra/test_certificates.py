@@ -126,3 +126,9 @@ def test_a_server_certificate_lasts_no_longer_than_its_authority(authority: KeyP
 @promise("two checkouts on one machine share no name, port or secret")
 def test_two_stacks_share_no_key(authority: KeyPair) -> None:
     assert make_authority("groundwork tests").private_key != authority.private_key
+
+
+def test_a_certificate_made_while_the_clock_was_ahead_is_renewed(server: KeyPair) -> None:
+    now = dt.datetime.now(dt.UTC)
+    assert not certificates.needs_renewal(server.certificate, now - dt.timedelta(minutes=50))
+    assert certificates.needs_renewal(server.certificate, now - dt.timedelta(hours=2))

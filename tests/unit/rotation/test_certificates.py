@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -235,6 +236,26 @@ def test_a_due_rotation_is_reported_with_its_command(stack: FakeServers) -> None
 def test_an_expired_certificate_is_reported(stack: FakeServers) -> None:
     stack.days = -1
     assert "the certificate has expired" in _report(stack).due[0]
+
+
+def test_a_certificate_made_while_the_clock_was_ahead_is_due(
+    stack: FakeServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The certificates are made now.
+    stack.resources()
+    behind = dt.datetime.now(dt.UTC) - dt.timedelta(hours=3)
+
+    class Clock(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> Clock:
+            return cls.fromtimestamp(behind.timestamp(), tz)
+
+    for module in (report, certificates):
+        monkeypatch.setattr(module, "dt", SimpleNamespace(datetime=Clock, UTC=dt.UTC))
+    due = _report(stack).due
+    assert [line.partition(":")[0] for line in due] == ["postgres", "redis", "authority"]
+    assert all("is not valid before" in line and "check the clock; run" in line for line in due)
+    assert renew(stack, within_days=30) == ("servers",)
 
 
 def test_a_rotation_in_progress_and_an_unfinished_step_are_due(stack: FakeServers) -> None:
