@@ -194,7 +194,7 @@ def status(max_age: int | None, days: int, stack: str, as_json: bool) -> None:
 
 @contextmanager
 def _running(target: RotatedStack) -> Iterator[None]:
-    """Check that the stack is running, and lock out other commands that change it in the block."""
+    """Check that the stack can be changed, and lock out other commands that change it in the block."""
     from ops.backup.workbench import refuse_during_restore
     from ops.stack.change_lock import changing
     from ops.stack.connections import describe_database
@@ -205,6 +205,8 @@ def _running(target: RotatedStack) -> Iterator[None]:
         target.check_running()
         print_line(f"database: {describe_database(target.name, 'postgres')}", err=True)
         ensure(target.checkout)
+        # A rotation that `up` refuses to apply must not be recorded.
+        target.pulumi.check_before_up()
         yield
 
 
@@ -234,6 +236,10 @@ def _refuse_on_aws(target: RotatedStack) -> None:
 def _confirm(question: str, what: str, yes: bool) -> None:
     from ops.consent import ask
 
+    pending = (
+        "It also applies whatever else is pending: migrations, settings, images. See `groundwork preview`."
+    )
+    question = f"{question} {pending}"
     ask(question, yes=yes, refusal=f"cannot ask before rotating {what} without a terminal; pass --yes")
 
 

@@ -70,7 +70,7 @@ class PulumiStack:
                 _tell,
                 retired=retired_replicas(self.checkout, self.name),
             )
-            refuse_to_lose_keys(self.name, self._app_url, recorded.token_keys(), settings.token_key_ids)
+            self._refuse_to_lose_keys(settings)
         lost = recorded.lost_volumes()
         for volume in lost:
             _tell(f"warning: volume {volume} no longer exists, and its data is lost; creating an empty one")
@@ -80,6 +80,15 @@ class PulumiStack:
         if settings.target == DOCKER:
             forget_retirement(self.checkout, self.name)
             self.require_healthy()
+
+    def check_before_up(self) -> None:
+        """Run the checks of `up` that come before it changes a server. Raise what `up` does."""
+        settings = self.prepare()
+        if settings.target == DOCKER:
+            self._refuse_to_lose_keys(settings)
+
+    def _refuse_to_lose_keys(self, settings: StackSettings) -> None:
+        refuse_to_lose_keys(self.name, self._app_url, self._recorded().token_keys(), settings.token_key_ids)
 
     def require_healthy(self) -> None:
         """Wait until the stack's containers in Docker are healthy. Raise OpsError if one is not."""

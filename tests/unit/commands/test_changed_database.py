@@ -20,6 +20,7 @@ class Changing(Exception):
 ALONE = UNLOCKED | {
     "ops.commands.rotate._refuse_on_aws": answers(None),
     "ops.rotation.subject.RotatedStack.check_running": answers(None),
+    "ops.stack.pulumi_stack.PulumiStack.check_before_up": answers(None),
     "ops.rotation.subject.RotatedStack.roles": answers(("app",)),
 }
 # No server listens there.

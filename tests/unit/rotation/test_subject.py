@@ -11,11 +11,17 @@ import pytest
 
 from infra import outputs
 from infra.rotation_file import write_rotation
+from infra.settings import StackSettings
 from infra.spec.checkout import Checkout
 from infra.spec.rotation import Rotation
+from ops.commands import rotate
+from ops.errors import Exit, OpsError
 from ops.rotation import subject
 from ops.rotation.subject import RotatedStack
+from ops.stack import connections, pulumi_stack
 from ops.stack.change_lock import changing
+from ops.stack.pulumi_stack import PulumiStack
+from ops.toolchain import provision
 
 
 @pytest.fixture
@@ -50,3 +56,20 @@ def test_logins_of_a_role_with_an_unfinished_step_are_not_compared(
     found = stack.login_differences()
     assert not any(line.startswith("app_b") for line in found)
     assert any(line.startswith("readonly_b can log in") for line in found)
+
+
+def test_a_change_that_up_refuses_is_refused_before_a_rotation_is_recorded(
+    stack: RotatedStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OpsError("cannot remove key a", Exit.REFUSED)
+
+    settings = StackSettings.parse({})
+    monkeypatch.setattr(RotatedStack, "check_running", lambda _: None)
+    monkeypatch.setattr(connections, "describe_database", lambda *_: "the database")
+    monkeypatch.setattr(provision, "ensure", lambda _: None)
+    monkeypatch.setattr(PulumiStack, "prepare", lambda _: settings)
+    monkeypatch.setattr(pulumi_stack, "refuse_to_lose_keys", refuse)
+    with pytest.raises(OpsError, match="cannot remove key"), rotate._running(stack):
+        raise AssertionError
+    assert stack.wanted() == stack.progress() == Rotation()
