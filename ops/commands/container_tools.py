@@ -117,11 +117,14 @@ def psql(stack: str, role: str, arguments: Sequence[str]) -> None:
 @click.option(
     "--role", default="ops", show_default=True, shell_complete=complete_roles, help="app, ops or monitor"
 )
+@click.option(
+    "--service", default=None, help="With replicas: redis, redis-2 or redis-3 [default: the primary]"
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def redis_cli(stack: str, role: str, arguments: Sequence[str]) -> None:
+def redis_cli(stack: str, role: str, service: str | None, arguments: Sequence[str]) -> None:
     """Open redis-cli on the stack's Redis
 
-    With replicas, connects to the current primary. Further arguments go to redis-cli.
+    With replicas, connects to the current primary, or to --service. Further arguments go to redis-cli.
     """
     from urllib.parse import unquote, urlsplit
 
@@ -131,13 +134,17 @@ def redis_cli(stack: str, role: str, arguments: Sequence[str]) -> None:
     from ops.servers.redis_primary import primary_url
     from ops.stack.connections import environment_of
 
+    if service is not None and service not in SERVER_NAMES:
+        raise OpsError(f"unknown server {service!r}; choose one of {', '.join(SERVER_NAMES)}", Exit.USAGE)
     _rows(stack)
     url = environment_of(role, stack).get("REDIS_URL")
     if url is None:
         raise OpsError(f"role {role!r} has no Redis user; use app, ops or monitor", Exit.USAGE)
-    servers = server_urls(url)
-    primary = servers.index(primary_url(url, stack)) if len(servers) > 1 else 0
-    container = _running(stack, SERVER_NAMES[primary])
+    if service is None:
+        servers = server_urls(url)
+        primary = servers.index(primary_url(url, stack)) if len(servers) > 1 else 0
+        service = SERVER_NAMES[primary]
+    container = _running(stack, service)
     # Passed through the environment, so that the password does not show in the process list.
     os.environ["REDISCLI_AUTH"] = unquote(urlsplit(url).password or "")
     _become(

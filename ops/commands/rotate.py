@@ -76,11 +76,10 @@ def passwords(
     existing = target.roles()
     names = existing if every else known_roles(roles, existing)
     what = f"the passwords of {', '.join(names)} in stack {stack!r}"
-    _confirm(
-        f"Rotate {what}? The old ones are revoked {grace_seconds:.0f} s after the new ones are in use.",
-        what,
-        yes,
-    )
+    old = f"The old ones are revoked {grace_seconds:.0f} s after the new ones are in use."
+    if keep_old:
+        old = "The old ones stay accepted until you run the command without --keep-old."
+    _confirm(f"Rotate {what}? {old}", what, yes)
     started = time.monotonic()
     with _running(target):
         done = rotate_passwords(

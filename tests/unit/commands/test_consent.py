@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -120,3 +121,28 @@ def test_at_a_terminal_a_production_stack_must_be_confirmed_by_name(
     found, out = _run(monkeypatch, *arguments, answer=answer)
     assert found == code
     assert ("done" in out) == (code == 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ([], "The old ones are revoked 60 s after the new ones are in use."),
+        (["--keep-old"], "The old ones stay accepted until you run the command without --keep-old."),
+    ],
+)
+def test_the_question_of_a_rotation_says_what_happens_to_the_old_passwords(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], says: str
+) -> None:
+    asked: list[str] = []
+
+    def refuse(question: str, **_: object) -> None:
+        asked.append(question)
+        raise OpsError("not confirmed", Exit.REFUSED)
+
+    monkeypatch.setattr("ops.consent.ask", refuse)
+    monkeypatch.setattr(rotate, "_target", lambda _: SimpleNamespace(roles=lambda: ("app",)))
+    with pytest.raises(OpsError, match="not confirmed"):
+        rotate.rotate.main(["passwords", "app", *options], standalone_mode=False)
+    (question,) = asked
+    assert says in question
+    assert "whatever else is pending: migrations, settings, images" in question
