@@ -5,7 +5,7 @@ A restore also archives this WAL, because the old data is deleted, and another r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from infra.docker.engine import DockerError, docker
@@ -13,7 +13,7 @@ from infra.spec import backup
 from ops.backup.errors import BackupError
 from ops.backup.pgbackrest import Progress
 from ops.backup.repository import Contents, show_time
-from ops.backup.wal import Segment
+from ops.backup.wal import Segment, parse_lsn, show_lsn
 from ops.backup.workbench import Workbench
 
 # In the restored data folder: WAL to archive once the restore can only be finished. Before that, the old server may
@@ -33,7 +33,7 @@ def add_last_wal(
     """Copy old WAL that is newer than the repository's to the recovery in `restored`, and keep it for `archive_kept`.
 
     `is_followed` is whether the recovery reads the timeline of `contents`, which is the newest one.
-    `olds` are the old data folders of the servers. The one with the newest WAL has every acknowledged commit. Return
+    `olds` are the old data folders of the servers. The one whose WAL ends last has every acknowledged commit. Return
     True only if the recovery certainly has all WAL up to the last commit. That needs the old data of the server, or
     with several `members` of all but one, because the primary and its synchronous replica have every commit.
 
@@ -45,9 +45,7 @@ def add_last_wal(
         return False
     cluster = _identifier(bench, restored)
     found = {old: _written(bench, old) for old in olds if _identifier(bench, old) == cluster}
-    old = max(
-        found, key=lambda each: (max(found[each], default=newest), _is_primary(bench, each)), default=""
-    )
+    old = _newest_of(bench, found)
     history = contents.history
     if lost := [s for s in found.get(old, ()) if s.timeline > history.timeline]:
         if is_followed:
@@ -117,6 +115,33 @@ def _written(bench: Workbench, old: str) -> list[Segment]:
     lines = (line.split() for line in bench.sh(script, old).splitlines())
     found = ((Segment.parse(name), first) for name, *first in lines)
     return [segment for segment, first in found if segment is not None and first == [str(segment.first_byte)]]
+
+
+def _newest_of(bench: Workbench, found: Mapping[str, Sequence[Segment]]) -> str:
+    """Return the data folder whose WAL ends last, or "" if there is none."""
+    last = max((max(segments) for segments in found.values() if segments), default=None)
+    olds = [old for old, segments in found.items() if last is None or last in segments]
+    if last is None or len(olds) < 2:
+        return olds[0] if olds else ""
+    # Servers are usually in the same segment.
+    return max(olds, key=lambda old: (_end(bench, old, last), _is_primary(bench, old)))
+
+
+def _end(bench: Workbench, old: str, segment: Segment) -> int:
+    """Return the position of the last valid record of a data folder, whose newest segment is `segment`.
+
+    What follows this record in the file can be older than the file's name.
+    """
+    # The last record may begin in the segment before, which pg_waldump needs then.
+    script = """
+        [ ! -e "$1/pg_wal/$4" ] || set -- "$1" "$2" "$5"
+        pg_waldump --path="$1/pg_wal" --timeline="$2" --start="$3" 2>/dev/null | tail -n 1 \\
+            | sed -n 's/.*, lsn: \\([0-9A-F/]*\\),.*/\\1/p'
+    """
+    before = Segment(segment.timeline, segment.number - 1)
+    starts = [show_lsn(segment.first_byte), str(before), show_lsn(before.first_byte)]
+    found = bench.sh(script, old, str(segment.timeline), *starts).strip()
+    return parse_lsn(found) if found else 0
 
 
 def _is_primary(bench: Workbench, old: str) -> bool:

@@ -59,6 +59,11 @@ def parse_lsn(text: str) -> int:
     return (int(high, 16) << 32) + int(low, 16)
 
 
+def show_lsn(position: int) -> str:
+    """Return a WAL position in bytes as an LSN."""
+    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
+
+
 @dataclass(frozen=True)
 class History:
     """A timeline and its ancestors, oldest first. A restore reads each ancestor up to its branch."""

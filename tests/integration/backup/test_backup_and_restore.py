@@ -15,9 +15,11 @@ from db import DataAccess
 from db.errors import InvalidSetting
 from db.settings import DatabaseSettings
 from infra.docker.engine import docker, inspect
-from ops.backup import markers, post_restore
+from ops.backup import last_wal, markers, post_restore
 from ops.backup.errors import BackupError, OutsideWindow
 from ops.backup.restore import Restored
+from ops.backup.wal import Segment, parse_lsn
+from ops.backup.workbench import Workbench
 from ops.errors import Exit, OpsError
 from tests import containers
 from tests.backed_up import BackedUp
@@ -148,6 +150,25 @@ def test_what_an_earlier_restore_left_behind_can_be_restored_along_its_timeline(
     assert refused.value.exit_code == Exit.USAGE
     backed_up.restore(rewound.late, timeline=rewound.left)
     assert {"later", "renamed"} <= backed_up.notes()
+
+
+def test_the_end_of_the_wal_is_found_inside_its_last_segment(backed_up: BackedUp) -> None:
+    message = "SELECT pg_logical_emit_message(true, 'tick', '') AS lsn"
+    position, name = backed_up.sql(f"SELECT lsn, pg_walfile_name(lsn) FROM ({message}) AS each").split("|")
+    segment = Segment.parse(name)
+    assert segment is not None
+    offset = parse_lsn(position) - segment.first_byte
+    script = """
+        mkdir -p /data/ends/long/pg_wal /data/ends/short/pg_wal
+        cp "/data/15/pg_wal/$1" /data/ends/long/pg_wal
+        head -c "$2" "/data/15/pg_wal/$1" > "/data/ends/short/pg_wal/$1"
+        truncate --size=16M "/data/ends/short/pg_wal/$1"
+    """
+    backed_up.in_volume(script, name, str(offset))
+    bench = Workbench(backed_up.bench)
+    short, long = (last_wal._end(bench, f"/data/ends/{each}", segment) for each in ("short", "long"))
+    backed_up.in_volume("rm -r /data/ends")
+    assert segment.first_byte < short < parse_lsn(position) <= long
 
 
 @promise("a restore loses no commit of a server that was stopped or killed")

@@ -43,6 +43,8 @@ class Bench:
         self.members = 1
         self.is_followed = True
         self.is_complete: bool | None = None
+        # Where the WAL of a folder ends in its newest segment.
+        self.ends: dict[str, int] = {}
 
     def sh(self, script: str, *arguments: str) -> str:
         assert 'cp "$source"' in script
@@ -58,6 +60,7 @@ class Bench:
 def add(monkeypatch: pytest.MonkeyPatch, bench: Bench, moment: datetime | None = None) -> list[str]:
     monkeypatch.setattr(last_wal, "_identifier", lambda _, folder: bench.identifiers.get(folder, "7"))
     monkeypatch.setattr(last_wal, "_written", lambda _, folder: bench.segments[folder])
+    monkeypatch.setattr(last_wal, "_end", lambda _, folder, segment: bench.ends.get(folder, 0))
     monkeypatch.setattr(last_wal, "_is_primary", lambda _, folder: folder == bench.primary)
     benched: Any = bench
     bench.is_complete = add_last_wal(
@@ -85,6 +88,20 @@ def test_the_newest_server_is_used_if_the_primary_is_lost(monkeypatch: pytest.Mo
     # Another restore may follow this timeline to its last commit, in the incomplete segment.
     assert add(monkeypatch, bench) == [str(Segment(2, 7)), str(Segment(2, 8))]
     assert [segment for _, segment in bench.copied] == [str(Segment(2, 7)), str(Segment(2, 8))]
+
+
+@promise("a restore of a cluster loses no acknowledged write, even if all its servers were killed")
+def test_the_standby_whose_wal_ends_last_in_the_same_segment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = [Segment(2, 6), Segment(2, 7)]
+    for ends in ({FIRST: 100, SECOND: 200}, {FIRST: 200, SECOND: 100}):
+        with in_case(ends):
+            # The primary's data is lost, and one of its two standbys was the synchronous one.
+            bench = Bench("lost", first=newest, second=newest)
+            bench.ends, bench.members = ends, 3
+            add(monkeypatch, bench)
+            longest = max(ends, key=lambda folder: ends[folder])
+            assert bench.copied == [(longest, str(Segment(2, 7)))]
+            assert bench.is_complete
 
 
 def test_wal_of_a_timeline_that_the_restore_does_not_follow_is_only_kept(

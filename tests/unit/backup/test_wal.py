@@ -33,6 +33,12 @@ def test_only_complete_segments_are_read() -> None:
             assert segment is None or str(segment) == name
 
 
+def test_an_lsn_is_written_as_it_is_read() -> None:
+    for text in ("0/0", "0/5400000", "16/B374D848"):
+        with in_case(text):
+            assert wal.show_lsn(wal.parse_lsn(text)) == text
+
+
 def test_a_history_contains_the_branch_points() -> None:
     assert [(b.timeline, b.segment) for b in HISTORY.branches] == [(1, 5), (2, 8)]
     assert HISTORY.branches[0].since == datetime(2026, 3, 1, 2, 50, 0, 500_000, UTC)
