@@ -89,6 +89,16 @@ def _follow(process: subprocess.Popen[str], said: list[str], progress: Progress 
     return process.stdout.read()
 
 
+def archive(container: str, path: str, data: str = backup.PGDATA) -> None:
+    """Archive a file of WAL or a history for the cluster of a data folder. An identical file may already be archived.
+
+    Raise DockerError with pgBackRest's reason.
+    """
+    # If more WAL than the queue's limit waits, pgBackRest would drop the file as a success.
+    options = (f"--pg1-path={data}", "--reset-archive-push-queue-max")
+    docker("exec", container, *backup.PGBACKREST.split(), *options, "archive-push", path)
+
+
 def trouble(stanza: Mapping[str, Any]) -> str | None:
     """Return why the repository cannot be read, from a stanza of `info --output=json`, or None if it can."""
     status = stanza["status"]

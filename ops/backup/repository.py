@@ -166,7 +166,7 @@ def contents_of(container: str, info: dict[str, Any], timeline: int | None = Non
     backups = tuple(_backup(entry, info) for entry in info["backup"])
     archive_id = info["archive"][-1]["id"] if info["archive"] else None
     archived_at: dict[Segment, datetime] = {}
-    timelines = {1}
+    histories: set[int] = set()
     folder = f"archive/{backup_repository.STANZA}/{archive_id}"
     if archive_id is not None:
         listed = json.loads(_run_ls(container, folder))
@@ -176,12 +176,16 @@ def contents_of(container: str, info: dict[str, Any], timeline: int | None = Non
                 assert segment is not None
                 archived_at[segment] = datetime.fromtimestamp(entry["time"], UTC)
             elif found := _HISTORY.search(path):
-                timelines.add(int(found[1], 16))
-    timelines |= {segment.timeline for segment in archived_at}
+                histories.add(int(found[1], 16))
+    timelines = {1} | histories | {segment.timeline for segment in archived_at}
     if timeline is not None and timeline not in timelines:
         known = ", ".join(map(str, sorted(timelines)))
         raise OutsideWindow(f"the repository has no timeline {timeline}; timelines: {known}")
     wanted = timeline or max(timelines)
+    if wanted != 1 and wanted not in histories:
+        raise BackupError(
+            f"the backup repository lacks the history of timeline {wanted}; run `groundwork backup`, which archives it"
+        )
     history = History(wanted) if wanted == 1 else _history(container, folder, wanted)
     own = tuple(b for b in backups if b.archive_id == archive_id)
     return Contents(own, archived_at, history, wanted == max(timelines))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from infra.docker.engine import DockerError, docker, psql
 from infra.spec import backup_repository
-from infra.spec.backup import CONFIG_FILE
+from infra.spec.backup import CONFIG_FILE, PGDATA
 from infra.spec.roles import quoted
 from ops.backup import markers, pgbackrest, repository
 from ops.backup.errors import BackupError, DamagedPages
@@ -190,10 +190,23 @@ def report_gaps(contents: Contents, progress: Progress) -> None:
 
 def _look(site: BackupSite) -> Contents:
     try:
-        return repository.read(site.primary)
-    except BackupError:
+        return _read(site.primary)
+    except (BackupError, DockerError):
         # The stanza does not exist if the server could not create it when it started.
         pgbackrest.run(site.primary, "stanza-create")
-        return repository.read(site.primary)
+    try:
+        return _read(site.primary)
     except DockerError as error:
-        raise BackupError(f"cannot list the backup repository: {error}") from error
+        raise BackupError(f"cannot read the backup repository: {' '.join(str(error).split())}") from error
+
+
+def _read(primary: str) -> Contents:
+    """Archive the history of the primary's timeline, and read the repository, which needs it.
+
+    Postgres archives a history only when the timeline begins. If backups were off at that time, or the repository is
+    new, it lacks the file. pgBackRest accepts a file that it already has.
+    """
+    script = f"ls {PGDATA}/pg_wal/*.history 2>/dev/null | tail -n 1"
+    if history := docker("exec", primary, "sh", "-ceu", script).strip():
+        pgbackrest.archive(primary, history)
+    return repository.read(primary)

@@ -139,6 +139,20 @@ def test_after_a_restore_a_full_backup_on_the_new_timeline_is_due(
     assert backed_up.backup().kind == "full"
 
 
+def test_a_backup_archives_the_history_that_the_repository_lacks(
+    backed_up: BackedUp, rewound: Rewound
+) -> None:
+    # As after backups were turned on for a cluster that had failed over. Postgres does not archive the file again.
+    backed_up.in_volume("rm /repo/archive/groundwork/*/$1.history", f"{rewound.restored.timeline:08X}")
+    with pytest.raises(
+        BackupError,
+        match=f"lacks the history of timeline {rewound.restored.timeline}; run `groundwork backup`",
+    ):
+        backed_up.contents()
+    backed_up.backup("incr")
+    assert backed_up.contents().history.timeline == rewound.restored.timeline
+
+
 @promise("a time on a timeline that an earlier restore left can be restored")
 def test_what_an_earlier_restore_left_behind_can_be_restored_along_its_timeline(
     backed_up: BackedUp, rewound: Rewound
