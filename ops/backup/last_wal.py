@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from infra.docker.engine import DockerError, docker
-from infra.spec import backup
+from infra.docker.engine import DockerError
+from ops.backup import pgbackrest
 from ops.backup.errors import BackupError
 from ops.backup.pgbackrest import Progress
 from ops.backup.repository import Contents, show_time
@@ -85,13 +85,49 @@ def archive_kept(bench: Workbench, data: str, progress: Progress) -> None:
     # pgBackRest looks for the status of the files in the folder beside them.
     script = '[ ! -d "$1" ] || { mkdir -p "$1/archive_status"; find "$1" -type f | sort; }'
     for path in bench.sh(script, kept).split():
-        try:
-            docker("exec", bench.name, *backup.PGBACKREST.split(), f"--pg1-path={data}", "archive-push", path)
-        except DockerError as error:
-            reason = " ".join(str(error).split())
-            segment = path.rpartition("/")[2]
-            progress(f"warning: cannot archive {segment} ({reason}); later restores cannot go past it")
+        _archive(bench, path, data, progress)
     bench.sh('rm -rf "$1"', kept)
+
+
+def held(bench: Workbench, contents: Contents, olds: Sequence[str]) -> dict[Segment, list[str]]:
+    """Return the segments that the repository lacks although data folders have them, with these folders.
+
+    After a failover, the new primary does not archive what it has received, and the old one may not have done so.
+    """
+    missing = contents.unarchived()
+    found: dict[Segment, list[str]] = {segment: [] for segment in missing}
+    for old in olds if missing else ():
+        written = _written(bench, old)
+        for segment in missing:
+            # The newest segment of a folder may be incomplete.
+            if segment in written and any(
+                s.number == segment.number + 1 and s.timeline >= segment.timeline for s in written
+            ):
+                found[segment].append(old)
+    return {segment: folders for segment, folders in found.items() if folders}
+
+
+def archive_missing(bench: Workbench, contents: Contents, olds: Sequence[str], progress: Progress) -> bool:
+    """Archive the segments that the repository lacks from data folders. Return whether there were any."""
+    found = held(bench, contents, olds)
+    if found:
+        progress(f"archiving {len(found)} WAL files that a failover left, the first is {min(found)}")
+    for segment, folders in sorted(found.items()):
+        # pgBackRest refuses the WAL of another cluster.
+        any(_archive(bench, f"{old}/pg_wal/{segment}", old, progress) for old in folders)
+    return bool(found)
+
+
+def _archive(bench: Workbench, path: str, data: str, progress: Progress) -> bool:
+    """Archive a segment, or warn. Return whether it is archived."""
+    try:
+        pgbackrest.archive(bench.name, path, data)
+    except DockerError as error:
+        reason = " ".join(str(error).split())
+        segment = path.rpartition("/")[2]
+        progress(f"warning: cannot archive {segment} ({reason}); later restores cannot go past it")
+        return False
+    return True
 
 
 def _refuse(contents: Contents, moment: datetime | None, newest: Segment, what: str) -> None:

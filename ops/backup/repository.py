@@ -88,6 +88,11 @@ class Contents:
         segment = self.history.segment(number)
         return segment if segment in self.archived_at else None
 
+    @property
+    def _first(self) -> int | None:
+        """The number of the first segment of the oldest backup."""
+        return min((b.wal_start.number for b in self.backups), default=None)
+
     def restorable(self) -> tuple[Backup, ...]:
         """Return the backups on the history whose WAL makes them consistent."""
         return tuple(
@@ -99,8 +104,17 @@ class Contents:
 
     def missing(self) -> list[Segment]:
         """Return the segments missing since the oldest backup between existing ones."""
-        first = min((b.wal_start.number for b in self.backups), default=None)
+        first = self._first
         return [] if first is None else wal.missing(first, self.present, self.history)
+
+    def unarchived(self) -> list[Segment]:
+        """Return the missing segments, and those of earlier timelines that are newer than the newest one."""
+        first = self._first
+        if first is None:
+            return []
+        begins = max((branch.segment for branch in self.history.branches), default=0)
+        after = max(wal.last_number(self.present, self.history) + 1, first)
+        return [*self.missing(), *(self.history.segment(number) for number in range(after, begins))]
 
     def windows(self) -> list[Window]:
         """Return what a restore can reach, oldest first. Missing WAL splits it into several windows."""

@@ -16,7 +16,7 @@ from infra.spec import backup_repository, postgres
 from ops.backup import markers, repository, servers
 from ops.backup.errors import BackupError, RecoveryFailed
 from ops.backup.folders import PGDATA, RESTORING, Folders
-from ops.backup.last_wal import add_last_wal, archive_kept
+from ops.backup.last_wal import add_last_wal, archive_kept, archive_missing, held
 from ops.backup.pgbackrest import Progress
 from ops.backup.post_restore import PostRestore
 from ops.backup.repository import Backup, Contents, show_time
@@ -125,11 +125,13 @@ def plan(site: BackupSite, target: Target) -> Backup | None:
     """
     require_volumes(site)
     with _readers_bench(site) as bench:
-        folders = Folders(bench, site.stack)
+        folders = _folders(site, bench)
         if not _is_finished(folders, RestoreRecord.of(site)) and folders.are_past_return(str(target)):
             return None
         contents = repository.read(bench.name, target.timeline)
-        return _backup_for(site, contents, target)
+        # The restore will archive them.
+        found = dict.fromkeys(held(bench, contents, folders.data()), datetime.now(UTC))
+        return _backup_for(site, replace(contents, archived_at=contents.archived_at | found), target)
 
 
 def _is_finished(folders: Folders, record: RestoreRecord) -> bool:
@@ -146,6 +148,7 @@ def _begin(
     progress: Progress,
 ) -> None:
     """Stop the servers, and restore until recovery has ended. If it fails before, the old data serves again."""
+    _archive_missing(bench, folders, target, progress)
     chosen = _choose(site, bench, target, progress)
     # An interrupted restore has stopped the servers, and its record says so until they serve again.
     were_up = servers.are_up(site) or record.were_up()
@@ -177,8 +180,11 @@ def _bench(site: BackupSite) -> AbstractContextManager[Workbench]:
         postgres.CONFIG_DIR: (site.config_volume, False),
         backup_repository.FOLDER: (site.repository_volume, True),
     }
-    copies = {f"{_COPIES}/{replica}": (site.volume(replica), True) for replica in _replicas(site)}
-    return workbench(site, "restore", volumes | copies)
+    return workbench(site, "restore", volumes | _copies(site, writable=True))
+
+
+def _copies(site: BackupSite, *, writable: bool) -> dict[str, tuple[str, bool]]:
+    return {f"{_COPIES}/{replica}": (site.volume(replica), writable) for replica in _replicas(site)}
 
 
 def _folders(site: BackupSite, bench: Workbench) -> Folders:
@@ -198,8 +204,14 @@ def _readers_bench(site: BackupSite) -> AbstractContextManager[Workbench]:
             backup_repository.FOLDER: (site.repository_volume, False),
             postgres.CONFIG_DIR: (site.config_volume, False),
             postgres.DATA_DIR: (site.data_volume, False),
-        },
+        }
+        | _copies(site, writable=False),
     )
+
+
+def _archive_missing(bench: Workbench, folders: Folders, target: Target, progress: Progress) -> None:
+    """Archive what the repository lacks and the servers still have, because a restore cannot go past missing WAL."""
+    archive_missing(bench, repository.read(bench.name, target.timeline), folders.data(), progress)
 
 
 def _choose(site: BackupSite, bench: Workbench, target: Target, progress: Progress) -> Backup:

@@ -13,9 +13,11 @@ from infra.spec.backup import CONFIG_FILE, PGDATA
 from infra.spec.roles import quoted
 from ops.backup import markers, pgbackrest, repository
 from ops.backup.errors import BackupError, DamagedPages
+from ops.backup.last_wal import archive_missing
 from ops.backup.pgbackrest import Progress
 from ops.backup.repository import Backup, Contents, show_time
 from ops.backup.site import BackupSite
+from ops.backup.workbench import Workbench
 
 # For so long, a restore to a wrong point in time can be undone by another restore.
 KEPT_AFTER_RESTORE = timedelta(days=7)
@@ -48,6 +50,9 @@ def take_backup(site: BackupSite, *, kind: str | None, progress: Progress) -> Ba
         progress("reading the repository")
         require_room(site.primary)
         before = _look(site)
+        # Of a failover. The files that the repository lacks are not kept long.
+        if archive_missing(Workbench(site.primary), before, [PGDATA], progress):
+            before = repository.read(site.primary)
         restored_at = markers.restored_at(site.primary)
         chosen = kind or due(before, site.full_days, datetime.now(UTC), restored_at)
         if chosen == "incr" and not before.restorable():

@@ -17,7 +17,7 @@ from db.settings import DatabaseSettings
 from infra.docker.engine import docker, inspect
 from ops.backup import last_wal, markers, post_restore
 from ops.backup.errors import BackupError, OutsideWindow
-from ops.backup.restore import Restored
+from ops.backup.restore import Restored, Target, plan
 from ops.backup.wal import Segment, parse_lsn
 from ops.backup.workbench import Workbench
 from ops.errors import Exit, OpsError
@@ -250,7 +250,12 @@ def test_wal_that_is_missing_at_the_end_of_a_restore_leaves_the_old_data_serving
     backed_up.archived()
     moment = backed_up.note("after-missing-wal")
     backed_up.archived()
-    backed_up.in_volume("mkdir /repo/aside; mv /repo/archive/groundwork/*/*/$1-* /repo/aside", missing)
+    # The server does not need the file after a checkpoint.
+    backed_up.server.psql("CHECKPOINT")
+    backed_up.in_volume(
+        'mkdir /repo/aside; mv /repo/archive/groundwork/*/*/"$1"-* /repo/aside; rm -f "/data/15/pg_wal/$1"',
+        missing,
+    )
     try:
         with pytest.raises(OutsideWindow, match="restorable: "):
             backed_up.restore(moment)
@@ -264,6 +269,25 @@ def test_wal_that_is_missing_at_the_end_of_a_restore_leaves_the_old_data_serving
         )
     backed_up.restore(moment)
     assert "after-missing-wal" in backed_up.notes()
+
+
+def test_missing_wal_that_the_server_still_has_is_archived(backed_up: BackedUp) -> None:
+    """As after a failover, when the old primary had not archived everything."""
+    backed_up.backup()
+    for act in (lambda: str(backed_up.backup()), lambda: str(backed_up.restore(None))):
+        backed_up.note("missing-wal")
+        lost = backed_up.noted_in
+        backed_up.archived()
+        backed_up.note("later-wal")
+        backed_up.archived()
+        backed_up.in_volume('rm /repo/archive/groundwork/*/*/"$1"-*', lost)
+        assert [str(segment) for segment in backed_up.contents().missing()] == [lost]
+        planned = plan(backed_up.site, Target(None))
+        assert planned is not None
+        act()
+        assert backed_up.contents().missing() == []
+        assert f"the first is {lost}" in "".join(backed_up.said)
+    assert "missing-wal" in backed_up.notes()
 
 
 @promise("two backups or restores at once are refused")

@@ -127,6 +127,7 @@ def steps(monkeypatch: pytest.MonkeyPatch, volumes: list[str]) -> Steps:
         "require_volumes": answers(None),
         "_bench": bench,
         "_folders": answers(folders),
+        "_archive_missing": answers(None),
         "_choose": steps.step("choose"),
         "_restore_files": steps.restore_files,
         "_recover": steps.recover,

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from infra.docker.engine import DockerError
 from ops.backup import last_wal
 from ops.backup.errors import BackupError, RecoveryFailed
-from ops.backup.last_wal import add_last_wal
+from ops.backup.last_wal import add_last_wal, archive_missing, held
 from ops.backup.repository import Backup, Contents
 from ops.backup.restore import Target, _refuse_ambiguous, _serve_in_bench
 from ops.backup.wal import Branch, History, Segment
@@ -185,6 +186,57 @@ def test_the_wal_is_complete_only_with_the_data_of_the_server_that_wrote_last(
     bench = Bench(FIRST, first=[*newest, Segment(3, 7)])
     add(monkeypatch, bench, NOON + timedelta(hours=6))
     assert bench.is_complete is False
+
+
+def _failed_over(*archived: Segment) -> Contents:
+    """Return a repository with a backup of timeline 1, of which the old primary had not archived everything."""
+    first = Segment(1, 2)
+    made = Backup("b", "full", NOON, NOON, 1, 1, first, first, first.first_byte, "15-1")
+    return Contents((made,), dict.fromkeys((first, *archived), NOON), HISTORY)
+
+
+@promise("a restore of a cluster loses no acknowledged write, even if all its servers were killed")
+def test_complete_segments_that_a_failover_left_on_the_servers_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Timeline 2 began in segment 5, so that segments 3 and 4 of timeline 1 are complete.
+    left, own = [Segment(1, 3), Segment(1, 4)], [Segment(2, 5), Segment(2, 6)]
+    cases: list[tuple[str, dict[str, list[Segment]], list[Segment], dict[Segment, list[str]]]] = [
+        ("the new primary", {FIRST: left + own}, own, {segment: [FIRST] for segment in left}),
+        ("nothing of the new timeline yet", {FIRST: left + own}, [], {segment: [FIRST] for segment in left}),
+        ("one that was archived", {FIRST: left + own}, [left[0], *own], {left[1]: [FIRST]}),
+        ("everything archived", {FIRST: left + own}, [*left, *own], {}),
+        # A replica that was behind has only a part of its newest segment.
+        ("a part of a segment", {FIRST: left}, own, {left[0]: [FIRST]}),
+        ("two servers", {FIRST: own, SECOND: left + own}, own, {segment: [SECOND] for segment in left}),
+        ("the old primary", {FIRST: [*left, Segment(1, 5)]}, own, {segment: [FIRST] for segment in left}),
+        ("no data", {}, own, {}),
+    ]
+    for name, folders, archived, found in cases:
+        with in_case(name):
+            bench: Any = Bench(FIRST)
+            monkeypatch.setattr(last_wal, "_written", lambda _, folder, folders=folders: folders[folder])
+            assert held(bench, _failed_over(*archived), list(folders)) == found
+
+
+def test_a_segment_that_a_failover_left_is_archived_from_one_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, own = [Segment(1, 3), Segment(1, 4)], [Segment(2, 5), Segment(2, 6)]
+    pushed, said = [], []
+
+    def push(_: str, path: str, data: str) -> None:
+        if data == FIRST:
+            raise DockerError("the WAL of another cluster")
+        pushed.append((path, data))
+
+    bench: Any = Bench(FIRST)
+    monkeypatch.setattr(last_wal.pgbackrest, "archive", push)
+    monkeypatch.setattr(last_wal, "_written", lambda *_: left + own)
+    contents = _failed_over(*own)
+    assert archive_missing(bench, contents, [FIRST, SECOND, THIRD], said.append)
+    assert pushed == [(f"{SECOND}/pg_wal/{segment}", SECOND) for segment in left]
+    assert said[0].startswith("archiving 2 WAL files that a failover left, the first is 0000000100000000")
+    assert len([line for line in said if line.startswith("warning: cannot archive")]) == len(left)
+    assert not archive_missing(bench, _failed_over(*left, *own), [FIRST], said.append)
 
 
 def test_wal_of_a_backup_before_a_gap_does_not_reach_the_end() -> None:
