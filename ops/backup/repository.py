@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from infra.spec import backup, backup_repository
@@ -24,6 +24,14 @@ for attempt in $(seq "$2"); do
     if ls $folder 2>/dev/null | grep -Eq "^$1"'{_SUFFIX}'; then echo archived; exit; fi
     sleep 1
 done
+"""
+# A shell script that prints the time of the last commit or rollback in the WAL file $1.
+_LAST_COMMIT = rf"""
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+{backup.PGBACKREST} archive-get "$1" "$folder/$1" 2>/dev/null || exit 0
+pg_waldump --rmgr=Transaction --path="$folder" --timeline="$2" --start="$3" 2>/dev/null \
+    | sed -nE 's/.* desc: (COMMIT|ABORT) ([0-9-]+ [0-9:.]+) UTC.*/\2/p' | sort | tail -n 1
 """
 _HISTORY = re.compile(r"(?:^|/)([0-9A-F]{8})\.history$")
 
@@ -55,27 +63,37 @@ class Backup:
 
 @dataclass(frozen=True)
 class Window:
-    """Every time from `start` to `end` can be restored. `end` is None if WAL is still being archived."""
+    """Every time from `start` to `end` can be restored. `end` is None for the window that reaches the newest WAL.
+
+    `archived` is when the last file of that window was archived, if no server continues it.
+    """
 
     start: datetime
     end: datetime | None
     backups: tuple[Backup, ...]
+    archived: datetime | None = None
 
     def __str__(self) -> str:
-        return f"{show_time(self.start)} to {'now' if self.end is None else show_time(self.end)}"
+        end = "now" if self.end is None else show_time(self.end)
+        if self.end is None and self.archived is not None:
+            end = f"the end of the archived WAL (last file archived at {show_time(self.archived)})"
+        return f"{show_time(self.start)} to {end}"
 
 
 @dataclass(frozen=True)
 class Contents:
     """A snapshot of the repository: when each segment was archived, and the history of one timeline.
 
-    `is_newest` is whether this is the newest timeline, which the servers continue.
+    `is_newest` is whether this is the newest timeline, which the servers continue, and `is_served` whether one runs.
+    `last_times` are the last restorable times in segments before a gap. Without it, the time of archiving is used.
     """
 
     backups: tuple[Backup, ...]
     archived_at: dict[Segment, datetime]
     history: History
     is_newest: bool = True
+    is_served: bool = True
+    last_times: dict[Segment, datetime] = field(default_factory=dict)
 
     @property
     def present(self) -> frozenset[Segment]:
@@ -123,14 +141,24 @@ class Contents:
         for b in self.restorable():
             end = wal.contiguous_end(b.wal_start.number, self.present, self.history)
             runs.setdefault(end, []).append(b)
-        return [
-            Window(
-                start=min(b.restorable_from for b in backups),
-                end=None if end == last else self.archived_at[self.history.segment(end)],
-                backups=tuple(backups),
-            )
-            for end, backups in sorted(runs.items())
-        ]
+        is_continued = self.is_newest and self.is_served
+        windows = []
+        for end, backups in sorted(runs.items()):
+            start, segment = min(b.restorable_from for b in backups), self.history.segment(end)
+            archived = self.archived_at[segment]
+            until = None if end == last else max(start, self.last_times.get(segment, archived))
+            windows.append(Window(start, until, tuple(backups), None if is_continued else archived))
+        return windows
+
+    def before_gaps(self) -> list[tuple[Segment, ...]]:
+        """Return the segments after the newest backup of each window that ends before a gap, newest first."""
+        found = []
+        for window in self.windows():
+            if window.end is not None:
+                first = max(window.backups, key=lambda b: b.stop).wal_stop.number
+                last = wal.contiguous_end(first, self.present, self.history)
+                found.append(tuple(map(self.history.segment, range(last, first - 1, -1))))
+        return found
 
     def reaches_end(self, chosen: Backup) -> bool:
         """Return whether the WAL from a backup to the newest segment has no gap."""
@@ -167,7 +195,14 @@ def _preference(candidate: Backup) -> tuple[bool, datetime]:
 def read(container: str, timeline: int | None = None) -> Contents:
     """Read the repository through a container that mounts it. `timeline` selects one other than the newest."""
     (info,) = json.loads(pgbackrest.run(container, "info", "--output=json"), strict=False)
-    return contents_of(container, info, timeline)
+    contents = contents_of(container, info, timeline)
+    ends: dict[Segment, datetime] = {}
+    for segments in contents.before_gaps():
+        # The last segments may have no commit.
+        times = (_last_time(container, segment) for segment in segments)
+        if (last := next(filter(None, times), None)) is not None:
+            ends[segments[0]] = last
+    return replace(contents, last_times=ends)
 
 
 def contents_of(container: str, info: dict[str, Any], timeline: int | None = None) -> Contents:
@@ -217,6 +252,22 @@ def _run_ls(container: str, folder: str) -> str:
     return docker(
         "exec", container, *backup.PGBACKREST.split(), "--recurse", "--output=json", "repo-ls", folder
     )
+
+
+def _last_time(container: str, segment: Segment) -> datetime | None:
+    """Return the last full second before the last commit of a segment. Recovery stops only at a later commit.
+
+    Return None if the segment has no commit, or if the container has no data folder of the repository's cluster.
+    """
+    from infra.docker.engine import docker
+
+    start = wal.show_lsn(segment.first_byte)
+    arguments = (str(segment), str(segment.timeline), start)
+    found = docker("exec", "--env=TZ=UTC", container, "sh", "-ceu", _LAST_COMMIT, "sh", *arguments).strip()
+    if not found:
+        return None
+    last = datetime.fromisoformat(found).replace(tzinfo=UTC)
+    return (last - timedelta(microseconds=1)).replace(microsecond=0)
 
 
 def _history(container: str, folder: str, timeline: int) -> History:

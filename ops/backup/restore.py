@@ -115,7 +115,7 @@ def look(site: BackupSite, timeline: int | None = None) -> Contents:
         return repository.read(site.postgres, timeline)
     require_volumes(site)
     with _readers_bench(site) as bench:
-        return repository.read(bench.name, timeline)
+        return replace(repository.read(bench.name, timeline), is_served=servers.is_serving(site))
 
 
 def plan(site: BackupSite, target: Target) -> Backup | None:
@@ -227,7 +227,8 @@ def _choose(site: BackupSite, bench: Workbench, target: Target, progress: Progre
 
 def _backup_for(site: BackupSite, contents: Contents, target: Target) -> Backup:
     now = datetime.now(UTC)
-    if not servers.is_serving(site) and contents.newest is not None:
+    contents = replace(contents, is_served=servers.is_serving(site))
+    if not contents.is_served and contents.newest is not None:
         # If the server is gone, nothing is newer than its last WAL in the repository or in its folder.
         now = max(now, contents.archived_at[contents.newest])
     _refuse_ambiguous(contents, target)

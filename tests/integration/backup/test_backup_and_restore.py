@@ -271,6 +271,23 @@ def test_wal_that_is_missing_at_the_end_of_a_restore_leaves_the_old_data_serving
     assert "after-missing-wal" in backed_up.notes()
 
 
+@promise("a gap in the WAL splits the restore window")
+def test_the_end_of_a_window_before_a_gap_can_be_restored(backed_up: BackedUp) -> None:
+    backed_up.backup("full")
+    for name in ("in-window", "last-in-window", "in-gap", "after-gap"):
+        backed_up.note(name)
+        if name == "in-gap":
+            gap = backed_up.noted_in
+        backed_up.archived()
+    # The server does not need the file after a checkpoint.
+    backed_up.server.psql("CHECKPOINT")
+    backed_up.in_volume('rm /repo/archive/groundwork/*/*/"$1"-*; rm -f "/data/15/pg_wal/$1"', gap)
+    end = max(window.end for window in backed_up.contents().windows() if window.end is not None)
+    backed_up.restore(end)
+    assert "in-window" in backed_up.notes()
+    assert not {"in-gap", "after-gap"} & backed_up.notes()
+
+
 def test_missing_wal_that_the_server_still_has_is_archived(backed_up: BackedUp) -> None:
     """As after a failover, when the old primary had not archived everything."""
     backed_up.backup()

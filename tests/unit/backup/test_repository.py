@@ -53,6 +53,29 @@ def test_a_gap_separates_the_windows() -> None:
     assert (second.end, [b.label for b in second.backups]) == (None, ["B"])
 
 
+@promise("a time outside the restore window is refused before anything changes")
+def test_a_window_before_a_gap_ends_at_its_last_commit() -> None:
+    looked = contents(*TWO, segments=range(1, 10), without=frozenset({5}))
+    # Segments 4 and 3 follow the backup A. They were archived hours after their last commits.
+    assert looked.before_gaps() == [(Segment(1, 4), Segment(1, 3), Segment(1, 2))]
+    looked = replace(looked, last_times={Segment(1, 4): hours(3.5)})
+    first, second = looked.windows()
+    assert (first.end, second.end) == (hours(3.5), None)
+    assert looked.backup_for(hours(3.5), hours(9)).label == "A"
+    with pytest.raises(OutsideWindow, match="to 2026-03-01T15:30:00Z, "):
+        looked.backup_for(hours(4), hours(9))
+    assert contents(*TWO, segments=range(1, 10)).before_gaps() == []
+
+
+def test_a_window_that_no_server_continues_ends_with_the_archived_wal() -> None:
+    looked = contents(*TWO, segments=range(1, 10))
+    end = "to the end of the archived WAL (last file archived at 2026-03-01T21:00:00Z)"
+    for found in (replace(looked, is_newest=False), replace(looked, is_served=False)):
+        (window,) = found.windows()
+        assert window.end is None
+        assert str(window).endswith(end)
+
+
 def test_the_newest_backup_before_the_point_in_time_is_used() -> None:
     cases: list[tuple[float, str]] = [(3, "A"), (6.1, "B"), (8, "B")]
     for at, label in cases:
