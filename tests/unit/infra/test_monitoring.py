@@ -124,6 +124,8 @@ def test_the_runbook_finds_the_sessions_of_a_login_by_their_title(title: str, is
     page = (pages.ROOT / "docs" / "monitoring.md").read_text()
     (pattern,) = re.findall(r'grep -laE "([^"]+)" /proc', page)
     assert bool(re.search(pattern, title)) == is_ended
+
+
 def test_user_ops_may_call_the_redis_commands_that_alerts_and_runbooks_name() -> None:
     """`groundwork redis-cli` logs in as this user."""
     with_subcommand = {
