@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,7 @@ class LazyGroup(click.Group):
 def _check_given(
     command: click.Command, name: str | None, parent: click.Context, arguments: list[str]
 ) -> None:
-    """Raise OpsError (2) for an option or argument that is given but empty, or for an option that is given twice.
+    """Raise OpsError (2) for an option or argument that is given but empty, given twice, or ignored by a subcommand.
 
     Arguments for other programs may be empty.
     """
@@ -90,6 +91,7 @@ def _check_given(
     if isinstance(command, click.Group) and not isinstance(command, LazyGroup) and rest:
         inner = command.get_command(context, rest[0])
         if inner is not None:
+            _refuse_ignored(inner, f"{name} {rest[0]}", order, given, rest[1:])
             _check_given(inner, rest[0], context, rest[1:])
 
 
@@ -110,3 +112,30 @@ def _refuse_repeated(order: Sequence[click.Parameter]) -> None:
             raise OpsError(
                 f"{first.opts[0]} and {option.opts[0]} exclude each other; pass only one", Exit.USAGE
             )
+
+
+def _refuse_ignored(
+    subcommand: click.Command,
+    name: str,
+    order: Sequence[click.Parameter],
+    given: Mapping[str, Any],
+    rest: Sequence[str],
+) -> None:
+    """Raise OpsError (2) for options of a group that are given before its subcommand, which would not get them.
+
+    A group only has options if it is also a command, such as `backup` beside `backup list`.
+    """
+    ignored = [each for each in order if isinstance(each, click.Option) and each.expose_value]
+    if not ignored:
+        return
+    own = {option for parameter in subcommand.params for option in parameter.opts}
+    words = []
+    for option in ignored:
+        if option.opts[0] not in own:
+            raise OpsError(f"`groundwork {name}` has no option {option.opts[0]}; omit it", Exit.USAGE)
+        words += [option.opts[0]] if option.is_flag else [option.opts[0], str(given[option.name or ""])]
+    corrected = shlex.join(["groundwork", *name.split(), *words, *rest])
+    raise OpsError(
+        f"`groundwork {name}` ignores {ignored[0].opts[0]} before its name; write it after the name: `{corrected}`",
+        Exit.USAGE,
+    )

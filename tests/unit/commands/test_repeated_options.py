@@ -1,11 +1,13 @@
-"""An option that has one value is refused if it is given twice. The last value used to count."""
+"""An option is refused if it has one value and is given twice, or if a subcommand after it would ignore it."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import click
 import pytest
 
-from ops.cli import main
+from ops.cli import cli, main
 from ops.errors import Exit
 from tests.promises import promise
 from tests.unit.commands.test_empty_values import PASSED_ON, parameters, refusal
@@ -33,6 +35,43 @@ def test_every_option_with_one_value_is_refused_if_it_is_given_twice(
 def test_flags_that_choose_one_value_exclude_each_other(capfd: pytest.CaptureFixture[str]) -> None:
     line = refusal(capfd, "backup", "--full", "--incremental")
     assert line == "groundwork: --full and --incremental exclude each other; pass only one"
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        (
+            "chaos --stack staging stop",
+            "`groundwork chaos stop` ignores --stack before its name; write it after the name:"
+            " `groundwork chaos stop --stack staging`",
+        ),
+        (
+            "backup --json --stack staging list --timeline 3",
+            "`groundwork backup list` ignores --json before its name; write it after the name:"
+            " `groundwork backup list --json --stack staging --timeline 3`",
+        ),
+        ("chaos --dry-run stop", "`groundwork chaos stop` has no option --dry-run; omit it"),
+        ("chaos --stack a --for 5m stop", "`groundwork chaos stop` has no option --for; omit it"),
+        ("backup --full list", "`groundwork backup list` has no option --full; omit it"),
+    ],
+)
+def test_an_option_before_a_subcommand_that_ignores_it_is_refused(
+    given: str, refused: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert refusal(capfd, *given.split()) == f"groundwork: {refused}"
+
+
+def test_every_group_with_options_is_also_a_command() -> None:
+    def groups(group: click.Group) -> Iterator[click.Group]:
+        yield group
+        for name in group.list_commands(click.Context(group)):
+            command = group.get_command(click.Context(group), name)
+            if isinstance(command, click.Group):
+                yield from groups(command)
+
+    # Others would need their options before the subcommand, where they are refused.
+    found = {each.name for each in groups(cli) if any(option.expose_value for option in each.params)}
+    assert found == {each.name for each in groups(cli) if each.invoke_without_command} == {"backup", "chaos"}
 
 
 @pytest.mark.parametrize(
