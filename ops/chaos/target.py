@@ -15,10 +15,11 @@ from infra.docker.members import member_containers, primary_container
 from infra.images.build import ensure
 from infra.images.context import image_context
 from infra.settings import AWS, StackSettings
+from infra.spec import etcd
 from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
 from infra.spec.postgres_cluster import MEMBERS
-from infra.spec.redis_replication import SERVER_NAMES
+from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
 from ops.chaos.faults import FaultImpossible, FaultInjector
 from ops.chaos.plan import PRIMARY, Topology
 from ops.consent import production_name
@@ -33,6 +34,8 @@ from ops.stack.stack_status import ALL_SERVICES
 
 _IMAGE = "chaos"
 _READY_SECONDS = 10
+# The services whose servers replace each other.
+_GROUPS = (MEMBERS, etcd.MEMBERS, SERVER_NAMES, SENTINEL_NAMES)
 
 
 def require_allowed(settings: StackSettings, stack: str) -> None:
@@ -179,5 +182,6 @@ def _other_addresses(checkout: Checkout, stack: str, service: str) -> list[str]:
 
 
 def _has_peers(service: str, services: set[str]) -> bool:
-    kind = service.partition("-")[0]
-    return any(other != service and other.partition("-")[0] == kind for other in services)
+    # Not by the beginning of a name: `postgres-exporter` is not a member.
+    group = next((group for group in _GROUPS if service in group), ())
+    return bool(services & {*group} - {service})
