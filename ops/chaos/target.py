@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from infra.settings import AWS, StackSettings
 from infra.spec import etcd
 from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
-from infra.spec.postgres_cluster import MEMBERS
+from infra.spec.postgres_cluster import MEMBERS, SCOPE
 from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
 from ops.chaos.faults import FaultImpossible, FaultInjector
 from ops.chaos.plan import PRIMARY, Topology
@@ -27,10 +27,11 @@ from ops.errors import Exit, OpsError
 from ops.servers.errors import one_line
 from ops.servers.http_client import fetch
 from ops.servers.redis_primary import client_of, primary_url
-from ops.stack.cluster import Cluster, problems
+from ops.stack import cluster, redis_cluster
+from ops.stack.cluster import Cluster, Member
 from ops.stack.pulumi_stack import PulumiStack
 from ops.stack.redis_cluster import RedisCluster
-from ops.stack.stack_status import ALL_SERVICES
+from ops.stack.stack_status import ALL_SERVICES, needed_services
 
 _IMAGE = "chaos"
 _READY_SECONDS = 10
@@ -118,6 +119,9 @@ class ChaosTarget:
             for service, name in self.containers.items()
             if (state := states.get(name, "missing")) != "running"
         ]
+        found += [
+            f"{each} is missing" for each in needed_services(self.values) if each not in self.containers
+        ]
         return found or [*self._postgres_problems(), *self._redis_problems(), *self._access_problems()]
 
     def _own(self, service: str) -> str:
@@ -140,11 +144,19 @@ class ChaosTarget:
     def _postgres_problems(self) -> list[str]:
         first = self.checkout.name(self.stack, MEMBERS[0])
         try:
-            if members := member_containers(first):
-                return problems(Cluster(self.stack, members).members())
+            if containers := member_containers(first):
+                return self._cluster_problems(Cluster(self.stack, containers).members())
             psql(first, "SELECT 1", timeout_seconds=_READY_SECONDS)
         except (DockerError, OpsError) as error:
             return [f"Postgres: {one_line(error)}"]
+        return []
+
+    def _cluster_problems(self, members: Sequence[Member]) -> list[str]:
+        stores = {each: self.containers[each] for each in etcd.MEMBERS if each in self.containers}
+        if found := [*cluster.problems(members), *cluster.store_problems(stores)]:
+            return found
+        if paused := cluster.paused_container(members):
+            return [f"failover is paused; resume it with `docker exec {paused} patronictl resume {SCOPE}`"]
         return []
 
     def _redis_problems(self) -> list[str]:
@@ -152,11 +164,14 @@ class ChaosTarget:
         try:
             with client_of(primary_url(self._redis_url, self.stack)) as client:
                 connected = int(client.info("replication")["connected_slaves"])
-        except (redis.RedisError, OSError, OpsError) as error:
+            if connected != replicas:
+                return [f"Redis: {connected} of {replicas} replicas follow the primary"]
+            if not replicas:
+                return []
+            first = self.checkout.name(self.stack, SERVER_NAMES[0])
+            return redis_cluster.problems(RedisCluster(self.stack, first).members())
+        except (redis.RedisError, OSError, OpsError, DockerError) as error:
             return [f"Redis: {one_line(error)}"]
-        return (
-            [] if connected == replicas else [f"Redis: {connected} of {replicas} replicas follow the primary"]
-        )
 
     def _access_problems(self) -> list[str]:
         url = f"{self.values[outputs.ACCESS_URL]}/readyz"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
-from infra.docker.engine import DockerError, docker
+from infra.docker.engine import DockerError
 from infra.docker.redis_members import RedisMember, redis_members
 from infra.spec import etcd
 from infra.spec.redis_acl import MONITOR
@@ -14,19 +13,16 @@ from infra.spec.redis_replication import GROUP, SENTINEL_NAMES, SERVER_NAMES
 from ops.doctor.check_result import STACK_OPTION, CheckResult, fail, ok, skipped, warn
 from ops.doctor.examination import Examination
 from ops.servers.errors import one_line
-
-_SECONDS = 10
-_T = TypeVar("_T")
-_Answer = TypeVar("_Answer")
+from ops.stack.cluster import store_problems
 
 
 def store_majority(examination: Examination) -> CheckResult:
     """etcd: check that a majority of its members answers. Each answers only if it reaches a majority."""
     containers = examination.stack.containers
-    stores = [(store, containers[store]) for store in etcd.MEMBERS if store in containers]
+    stores = {store: containers[store] for store in etcd.MEMBERS if store in containers}
     if not stores:
         return skipped("the stack has no replicas of Postgres in Docker")
-    failed = [line for line in _each(stores, _store_problem) if line]
+    failed = store_problems(stores)
     text = f"{len(stores) - len(failed)} of {len(stores)} members answer"
     return _judged(text, failed, len(stores), "no replica of Postgres can be promoted")
 
@@ -37,7 +33,8 @@ def sentinel_majority(examination: Examination) -> CheckResult:
     members = redis_members(first) if first else {}
     if not members:
         return skipped("the stack has no replicas of Redis in Docker")
-    found = dict(zip(SENTINEL_NAMES, _each([members.get(n) for n in SENTINEL_NAMES], _asked), strict=True))
+    with ThreadPoolExecutor(max_workers=len(SENTINEL_NAMES)) as pool:
+        found = dict(zip(SENTINEL_NAMES, pool.map(_asked, map(members.get, SENTINEL_NAMES)), strict=True))
     failed = [f"{name}: {problem}" for name, (_, problem) in found.items() if problem]
     named = {name: primary for name, (primary, problem) in found.items() if not problem}
     text = f"{len(named)} of {len(found)} Sentinels answer and reach a majority"
@@ -61,20 +58,6 @@ def _advice(service: str) -> str:
         f"`groundwork up{STACK_OPTION}` starts a stopped or frozen container; otherwise see"
         f" `groundwork logs{STACK_OPTION} --service {service}`"
     )
-
-
-def _each(asked: Sequence[_T], question: Callable[[_T], _Answer]) -> list[_Answer]:
-    with ThreadPoolExecutor(max_workers=len(asked)) as pool:
-        return list(pool.map(question, asked))
-
-
-def _store_problem(store: tuple[str, str]) -> str:
-    service, container = store
-    try:
-        docker("exec", container, "groundwork-health", timeout_seconds=_SECONDS)
-    except DockerError as error:
-        return f"{service}: {one_line(error)}"
-    return ""
 
 
 def _asked(sentinel: RedisMember | None) -> tuple[str, str]:

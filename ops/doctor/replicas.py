@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from infra.docker.engine import DockerError, psql
-from infra.docker.members import stored_settings
 from infra.spec.postgres_cluster import SCOPE
 from ops.doctor.check_result import STACK_OPTION, CheckResult, fail, ok, skipped, warn
 from ops.doctor.examination import Examination
-from ops.stack.cluster import PRIMARY, SYNCHRONOUS, Cluster, Member, problems, silent_api_problems
+from ops.stack.cluster import (
+    PRIMARY,
+    SYNCHRONOUS,
+    Cluster,
+    Member,
+    paused_container,
+    problems,
+    silent_api_problems,
+)
 
 _ADVICE = (
     f"see `groundwork cluster status{STACK_OPTION}` and `groundwork logs{STACK_OPTION}`; `groundwork up{STACK_OPTION}`"
@@ -37,7 +44,7 @@ def replicas(examination: Examination) -> CheckResult:
     if slots := [each for member in members if member.is_well for each in _foreign_slots(member)]:
         found += slots
         advice = f"{_SLOT_ADVICE}; {_ADVICE}"
-    if paused := _paused(members):
+    if paused := paused_container(members):
         found.append("failover is paused: no replica is promoted")
         advice = (
             f"`docker exec {paused} patronictl resume {SCOPE}` resumes it, if no restore is running; {advice}"
@@ -53,20 +60,6 @@ def replicas(examination: Examination) -> CheckResult:
         )
     primary = next(member.name for member in members if member.role == PRIMARY)
     return ok(f"{primary} is the primary, and {len(members) - 1} replicas stream from it", lines)
-
-
-def _paused(members: list[Member]) -> str | None:
-    """Return a container whose Patroni is in maintenance mode, or None. An interrupted command may have left it on."""
-    for member in members:
-        if not member.is_well:
-            continue
-        try:
-            is_paused = stored_settings(member.container).get("pause") is True
-        except DockerError:
-            # It may be isolated. If no member answers, the check of etcd reports it.
-            continue
-        return member.container if is_paused else None
-    return None
 
 
 def _foreign_slots(member: Member) -> list[str]:

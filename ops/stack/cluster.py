@@ -11,12 +11,21 @@ from typing import Any
 from infra.docker import ownership
 from infra.docker.engine import STOP_LIMIT_SECONDS, DockerError, docker, inspect, label_options
 from infra.docker.health_check import wait_until_healthy
-from infra.docker.members import answers_api, listed_members, member_containers, patronictl, primary_of
+from infra.docker.members import (
+    answers_api,
+    listed_members,
+    member_containers,
+    patronictl,
+    primary_of,
+    stored_settings,
+)
+from infra.spec import etcd
 from infra.spec.backup import PGDATA
 from infra.spec.checkout import Checkout
 from infra.spec.postgres import DATA_DIR
 from infra.spec.postgres_cluster import MEMBERS, SCOPE
 from ops.errors import Exit, OpsError
+from ops.servers.errors import one_line
 from ops.stack.replicas import require_replicas
 
 PRIMARY, SYNCHRONOUS, REPLICA = "primary", "synchronous replica", "replica"
@@ -34,6 +43,7 @@ _LIST_SECONDS = 90.0
 _MOVE_SECONDS = 60
 # One list takes a second.
 _ALONE_SECONDS = 3.0
+_STORE_SECONDS = 10
 _POLL_SECONDS = 0.5
 
 
@@ -388,6 +398,38 @@ def silent_api_problems(members: Sequence[Member]) -> list[str]:
         for member in members
         if member.is_well and not answers_api(member.container)
     ]
+
+
+def paused_container(members: Sequence[Member]) -> str | None:
+    """Return a container whose Patroni is in maintenance mode, or None. An interrupted command may have left it on."""
+    for member in members:
+        if not member.is_well:
+            continue
+        try:
+            is_paused = stored_settings(member.container).get("pause") is True
+        except DockerError:
+            # It may be isolated. If no member answers, `store_problems` reports it.
+            continue
+        return member.container if is_paused else None
+    return None
+
+
+def store_problems(containers: Mapping[str, str]) -> list[str]:
+    """Return a problem for each member of etcd that does not answer. Each answers only if it reaches a majority.
+
+    `containers` maps members to containers.
+    """
+    with ThreadPoolExecutor(max_workers=len(etcd.MEMBERS)) as pool:
+        return [line for line in pool.map(_store_problem, containers.items()) if line]
+
+
+def _store_problem(store: tuple[str, str]) -> str:
+    service, container = store
+    try:
+        docker("exec", container, "groundwork-health", timeout_seconds=_STORE_SECONDS)
+    except DockerError as error:
+        return f"{service}: {one_line(error)}"
+    return ""
 
 
 def render(members: Sequence[Member]) -> list[str]:

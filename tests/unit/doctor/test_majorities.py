@@ -50,7 +50,7 @@ def test_a_majority_of_etcd_is_needed(
             raise PAUSED
         return "true"
 
-    monkeypatch.setattr(majorities, "docker", docker)
+    monkeypatch.setattr(cluster, "docker", docker)
     result = majorities.store_majority(examined(*STORES))
     assert result.status is status
     assert text in result.text
