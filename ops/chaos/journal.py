@@ -25,13 +25,20 @@ _POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class ActiveFault:
-    """A fault of a container that has to be undone. `until` is when it ends, in seconds since 1970."""
+    """A fault of a container that has to be undone. `until` is when it ends, in seconds since 1970.
+
+    `started` identifies the run of the container: after a restart there is nothing left to undo in its processes and
+    its network. `volume` has the file of `fill`. Both are empty before the fault begins, and in entries of earlier
+    versions.
+    """
 
     token: str
     fault: str
     service: str
     container: str
     until: float
+    started: str = ""
+    volume: str = ""
 
     def __str__(self) -> str:
         return f"{self.fault} of {self.service}"
@@ -56,12 +63,16 @@ class Journal:
     def remove(self, active: ActiveFault) -> None:
         self._file(active).unlink(missing_ok=True)
 
+    def recorded(self, active: ActiveFault) -> ActiveFault | None:
+        """Return the entry of a fault, to which the injector has added what undoing needs, or None if it is deleted."""
+        try:
+            return _parsed(self._file(active))
+        except FileNotFoundError:
+            return None
+
     def active(self) -> list[ActiveFault]:
         """Return the recorded faults, the last one first."""
-        found = [
-            ActiveFault(**json.loads(path.read_text(encoding="utf-8")))
-            for path in sorted(self.folder.glob("fault-*.json"))
-        ]
+        found = [_parsed(path) for path in sorted(self.folder.glob("fault-*.json"))]
         return sorted(found, key=lambda each: -each.until)
 
     @property
@@ -78,19 +89,22 @@ class Journal:
         self._rows_file.unlink(missing_ok=True)
 
     def holder(self) -> int | None:
-        """Return the process that holds the lock, or None."""
+        """Return the process of a run that holds the lock, or None. Other commands hold it while they undo faults."""
         if not self._lock_file.exists():
             return None
         with self._lock_file.open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return int(file.read() or 0)
+                return int(file.read() or 0) or None
         return None
 
     @contextmanager
-    def lock(self, wait_seconds: float = 0) -> Iterator[None]:
-        """Hold the lock. Raise OpsError (5) if another process still holds it after `wait_seconds`."""
+    def lock(self, wait_seconds: float = 0, *, is_run: bool = False) -> Iterator[None]:
+        """Hold the lock, for a run or to undo what a run has left.
+
+        Raise OpsError (5) if another process still holds it after `wait_seconds`.
+        """
         state_folder.make_private(self.checkout, self.folder)
         deadline = time.monotonic() + wait_seconds
         with self._lock_file.open("a+") as file:
@@ -100,15 +114,20 @@ class Journal:
                     break
                 except BlockingIOError:
                     if time.monotonic() >= deadline:
-                        raise OpsError(
+                        file.seek(0)
+                        state = (
                             f"`groundwork chaos` is running on stack {self.stack!r}; wait until it has finished, or end"
-                            f" it with `groundwork chaos stop --stack {self.stack}`",
-                            Exit.LOCKED,
-                        ) from None
+                            f" it with `groundwork chaos stop --stack {self.stack}`"
+                            if file.read()
+                            else f"another command undoes the faults of chaos on stack {self.stack!r};"
+                            " wait until it has finished"
+                        )
+                        raise OpsError(state, Exit.LOCKED) from None
                     time.sleep(_POLL_SECONDS)
             file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            if is_run:
+                file.write(str(os.getpid()))
+                file.flush()
             yield
 
     @property
@@ -121,3 +140,7 @@ class Journal:
 
     def _file(self, active: ActiveFault) -> Path:
         return self.folder / f"fault-{active.token}.json"
+
+
+def _parsed(path: Path) -> ActiveFault:
+    return ActiveFault(**json.loads(path.read_text(encoding="utf-8")))

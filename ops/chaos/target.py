@@ -21,6 +21,7 @@ from infra.spec.errors import InfraError
 from infra.spec.postgres_cluster import MEMBERS, SCOPE
 from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
 from ops.chaos.faults import FaultImpossible, FaultInjector
+from ops.chaos.journal import Journal
 from ops.chaos.plan import PRIMARY, Topology
 from ops.consent import production_name
 from ops.errors import Exit, OpsError
@@ -64,6 +65,7 @@ def injector_of(checkout: Checkout, stack: str) -> FaultInjector:
         ownership.labels(checkout, stack),
         lambda: ensure(image_context(checkout, _IMAGE)),
         lambda service: _other_addresses(checkout, stack, service),
+        Journal(checkout, stack).add,
     )
 
 

@@ -20,9 +20,13 @@ _PAUSE_SECONDS = 2.0
 
 def undo(journal: Journal, injector: FaultInjector, active: ActiveFault) -> None:
     """Undo a fault, and delete its entry. Raise OpsError (6) if Docker fails; then the entry stays."""
+    recorded = journal.recorded(active)
+    if recorded is None:
+        # The watchdog has undone the fault of a run that hung.
+        return
     for left in reversed(range(_ATTEMPTS)):
         try:
-            injector.undo(active)
+            injector.undo(recorded)
         except DockerError as error:
             if left:
                 time.sleep(_PAUSE_SECONDS)

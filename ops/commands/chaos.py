@@ -151,7 +151,8 @@ def chaos(
 def stop(stack: str) -> None:
     """Stop a run, and undo its faults
 
-    If a run was killed, undoes the faults that it left, and deletes the rows of its load.
+    Ends an active run with SIGTERM, and waits for it for up to 4 minutes. If a run was killed, undoes the faults that
+    it left, and deletes the rows of its load. Starts containers that a fault has stopped.
     """
     import os
     import signal
@@ -196,7 +197,7 @@ def _run(
     journal = Journal(checkout, stack)
     environment = environment_of("app", stack)
     program = _program(load, environment)
-    with changing(checkout, stack, "chaos"), journal.lock():
+    with changing(checkout, stack, "chaos"), journal.lock(is_run=True):
         undo_all(checkout, stack, _say)
         delete_left_rows(journal, lambda: environment["DATABASE_URL"])
         target = ChaosTarget.of(checkout, stack)

@@ -6,11 +6,12 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from zlib import crc32
 
 import pytest
 
-from infra.docker.engine import docker, inspect
+from infra.docker.engine import DockerError, docker, inspect, label_options, remove_container
 from infra.spec.checkout import STATE_LABEL
 from infra.spec.redis import DATA_DIR
 from ops.chaos import network
@@ -18,7 +19,7 @@ from ops.chaos.faults import FaultInjector
 from ops.chaos.journal import ActiveFault
 from ops.chaos.plan import FILL, FREEZE, KILL, PARTITION, RESTART, SLOW
 from tests import containers
-from tests.containers import Server, build_image, wait_until
+from tests.containers import Server, build_image, redis_image, wait_until
 from tests.promises import promise
 
 pytestmark = pytest.mark.usefixtures("docker_engine")
@@ -38,12 +39,37 @@ def server() -> Iterator[Server]:
 def injector(server: Server) -> FaultInjector:
     (found,) = inspect("container", server.container)
     gateway = found["NetworkSettings"]["Gateway"]
-    return FaultInjector(_LABELS, lambda: build_image("chaos"), lambda service: [gateway])
+    return FaultInjector(_LABELS, lambda: build_image("chaos"), lambda service: [gateway], lambda _: None)
+
+
+@pytest.fixture
+def idle() -> Iterator[str]:
+    """A container of Redis's image without a server, and with its data in a volume that outlives it."""
+    name = f"gw-test-{os.getpid()}-idle"
+    options = (
+        *label_options(_LABELS),
+        "--volume",
+        f"{name}-data:{DATA_DIR}",
+        "--init",
+        "--entrypoint",
+        "sleep",
+    )
+    docker("run", "--detach", "--name", name, *options, redis_image(), "infinity")
+    try:
+        yield name
+    finally:
+        for container in (name, f"{name}-data-chaos"):
+            remove_container(container, _LABELS[STATE_LABEL])
+        docker("volume", "rm", "--force", f"{name}-data")
 
 
 def active(server: Server, fault: str) -> ActiveFault:
     # Each fault has a marker of its own, as in a run.
     return ActiveFault(f"{crc32(fault.encode()):08x}", fault, "redis", server.container, time.time())
+
+
+def network_helper(server: Server) -> str:
+    return network.helper_of(server.container, _LABELS).name
 
 
 def is_frozen(server: Server) -> bool:
@@ -106,11 +132,11 @@ def test_a_partition_is_undone_without_its_helper(server: Server, injector: Faul
     injector.cause(fault, _LONG)
     assert not is_reached(server)
     # Nothing is left that could undo it when its time is over.
-    docker("kill", network.helper_of(server.container))
+    docker("kill", network_helper(server))
     assert not is_reached(server)
     injector.undo(fault)
     wait_until(lambda: is_reached(server), _WAIT_SECONDS)
-    assert inspect("container", network.helper_of(server.container)) == []
+    assert inspect("container", network_helper(server)) == []
 
 
 @promise("chaos undoes each of its faults")
@@ -118,7 +144,7 @@ def test_a_partition_is_undone_without_its_helper(server: Server, injector: Faul
 def test_a_slow_network_is_undone(server: Server, injector: FaultInjector) -> None:
     fault = active(server, SLOW)
     assert injector.cause(fault, _LONG) in ("delay of 200 ms", "256 kbit/s")
-    (helper,) = inspect("container", network.helper_of(server.container))
+    (helper,) = inspect("container", network_helper(server))
     host = helper["HostConfig"]
     assert (host["CapDrop"], host["CapAdd"], host["Privileged"]) == (["ALL"], ["CAP_NET_ADMIN"], False)
     assert host["ReadonlyRootfs"]
@@ -139,13 +165,56 @@ def test_a_filled_disk_is_emptied(server: Server, injector: FaultInjector) -> No
 
 @promise("a frozen server, a network fault and a full disk end automatically")
 def test_faults_end_when_their_time_is_over(server: Server, injector: FaultInjector) -> None:
-    helper = network.helper_of(server.container)
+    helper = network_helper(server)
     for fault in (FILL, PARTITION, FREEZE):
         injector.cause(active(server, fault), _SHORT)
     wait_until(lambda: not is_frozen(server) and not fill_file_exists(server), _WAIT_SECONDS)
     wait_until(lambda: not inspect("container", helper)[0]["State"]["Running"], _WAIT_SECONDS)
     assert network_rules(server) == ""
-    network.undo(server.container, lambda: build_image("chaos"), _LABELS)
+    for fault in (FILL, PARTITION):
+        injector.undo(active(server, fault))
+
+
+@promise("a frozen server, a network fault and a full disk end automatically")
+def test_a_full_disk_ends_although_its_server_has_died(server: Server, injector: FaultInjector) -> None:
+    recorded: list[ActiveFault] = []
+    replace(injector, record=recorded.append).cause(active(server, FILL), 5)
+    docker("kill", server.container)
+    docker("wait", f"{recorded[-1].volume}-chaos")
+    docker("start", server.container)
+    wait_until(server.answers, _WAIT_SECONDS)
+    assert not fill_file_exists(server)
+    injector.undo(active(server, FILL))
+
+
+@promise("chaos undoes each of its faults")
+def test_the_file_of_a_full_disk_is_deleted_although_its_container_was_removed(
+    idle: str, injector: FaultInjector
+) -> None:
+    recorded: list[ActiveFault] = []
+    fault = ActiveFault("0a1b2c3d", FILL, "redis", idle, time.time())
+    replace(injector, record=recorded.append).cause(fault, _LONG)
+    for container in (idle, f"{idle}-data-chaos"):
+        docker("rm", "--force", container)
+    look = ("run", "--rm", "--volume", f"{idle}-data:/mnt", build_image("chaos"), "-c", "ls /mnt")
+    assert "groundwork-chaos.fill" in docker(*look)
+    injector.undo(recorded[-1])
+    assert docker(*look) == ""
+
+
+@pytest.mark.parametrize(
+    ("fault", "obstacle", "reason"),
+    [
+        (FREEZE, "mkdir /tmp/groundwork-chaos-0a1b2c3d", "[Dd]irectory"),
+        (FILL, f"mkdir {DATA_DIR}/groundwork-chaos.fill", "fallocate"),
+    ],
+)
+def test_a_fault_that_does_not_take_effect_fails(
+    idle: str, injector: FaultInjector, fault: str, obstacle: str, reason: str
+) -> None:
+    docker("exec", idle, "sh", "-c", obstacle)
+    with pytest.raises(DockerError, match=reason):
+        injector.cause(ActiveFault("0a1b2c3d", fault, "redis", idle, time.time()), _LONG)
 
 
 def test_undoing_a_fault_of_a_removed_container_does_nothing(injector: FaultInjector) -> None:

@@ -65,7 +65,7 @@ def is_frozen(container: str) -> bool:
 def _is_in_effect(fault: str, container: str) -> bool:
     if fault == PARTITION:
         with contextlib.suppress(DockerError):
-            return "blackhole" in docker("exec", helper_of(container), "ip", "route")
+            return "blackhole" in docker("exec", helper_of(container, {}).name, "ip", "route")
         return False
     if fault == KILL:
         return not inspect("container", container)[0]["State"]["Running"]

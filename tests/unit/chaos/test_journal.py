@@ -87,7 +87,7 @@ def test_the_next_command_undoes_all_that_it_can(
 
 def test_only_one_run_holds_the_lock(journal: Journal, checkout: Checkout) -> None:
     assert journal.holder() is None
-    with journal.lock():
+    with journal.lock(is_run=True):
         assert journal.holder() == os.getpid()
         with pytest.raises(OpsError, match="is running on stack 'dev'") as found, journal.lock():
             pass
@@ -99,6 +99,17 @@ def test_only_one_run_holds_the_lock(journal: Journal, checkout: Checkout) -> No
     assert journal.holder() is None
     with journal.lock():
         pass
+
+
+def test_a_command_that_undoes_what_a_run_left_is_not_named_as_a_run(journal: Journal) -> None:
+    with journal.lock(is_run=True):
+        pass
+    with journal.lock():
+        # `chaos stop` would end this process.
+        assert journal.holder() is None
+        with pytest.raises(OpsError, match="another command undoes the faults") as found, journal.lock():
+            pass
+        assert found.value.exit_code == Exit.LOCKED
 
 
 def test_the_journal_is_private(journal: Journal) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infra.spec.redis_replication import SENTINEL_NAMES
-from ops.chaos.faults import FILL_MB, FLOOR_MB, fill_size
+from ops.chaos.disk import FILL_MB, FLOOR_MB, fill_size
 from ops.chaos.plan import FAULTS, FILL, SERVICES, SWITCHOVER, Topology, make_plan, targets_of
 from ops.commands import chaos
 from tests.cases import in_case
