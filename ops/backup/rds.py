@@ -123,8 +123,13 @@ class Instance:
             )
         with translated_errors():
             kept = self.client.describe_db_instance_automated_backups(DBInstanceIdentifier=self.name)
+        # RDS also lists the retained backups of deleted instances that had this name.
         windows = [
-            row["RestoreWindow"] for row in kept["DBInstanceAutomatedBackups"] if row.get("RestoreWindow")
+            row["RestoreWindow"]
+            for row in kept["DBInstanceAutomatedBackups"]
+            if row.get("RestoreWindow")
+            and row.get("Status") == "active"
+            and row.get("DbiResourceId") == instance["DbiResourceId"]
         ]
         oldest = windows[0].get("EarliestTime") if windows else None
         retained = newest - timedelta(days=instance["BackupRetentionPeriod"])

@@ -126,6 +126,31 @@ def test_the_same_restore_again_continues_with_its_instance(instance: Instance, 
     assert len(_names(instance)) == 2
 
 
+def test_the_window_is_not_that_of_a_deleted_instance_with_the_same_name(
+    monkeypatch: pytest.MonkeyPatch, instance: Instance
+) -> None:
+    own = instance.describe()["DbiResourceId"]
+    oldest = datetime(2026, 3, 3, tzinfo=UTC)
+    rows = [
+        {
+            "DbiResourceId": resource,
+            "Status": status,
+            "RestoreWindow": {"EarliestTime": oldest - timedelta(days=days)},
+        }
+        for resource, status, days in (
+            ("db-DELETED", "retained", 2),
+            (own, "retained", 1),
+            (own, "active", 0),
+        )
+    ]
+    monkeypatch.setattr(
+        instance.client,
+        "describe_db_instance_automated_backups",
+        lambda **_: {"DBInstanceAutomatedBackups": rows},
+    )
+    assert instance.window()[0] == oldest
+
+
 @pytest.mark.parametrize("days", [-400, 1], ids=["too old", "to come"])
 def test_a_point_in_time_outside_the_window_creates_no_instance(
     instance: Instance, said: list[str], days: int
