@@ -113,8 +113,10 @@ def archive_missing(bench: Workbench, contents: Contents, olds: Sequence[str], p
     if found:
         progress(f"archiving {len(found)} WAL files that a failover left, the first is {min(found)}")
     for segment, folders in sorted(found.items()):
-        # pgBackRest refuses the WAL of another cluster.
-        any(_archive(bench, f"{old}/pg_wal/{segment}", old, progress) for old in folders)
+        for old in folders:
+            # pgBackRest refuses the WAL of another cluster.
+            if _archive(bench, f"{old}/pg_wal/{segment}", old, progress):
+                break
     return bool(found)
 
 
