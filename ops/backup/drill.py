@@ -150,18 +150,12 @@ def _refuse_outside_window(site: BackupSite, contents: Contents, moment: datetim
 
 
 def _random_moment(contents: Contents, marker: Marker | None) -> datetime:
-    """Return a random restorable point in time, at most that of this drill's own marker."""
-    windows = contents.windows()
-    newest = contents.archived_at[contents.newest] if contents.newest else windows[-1].start
+    """Return a random point in time in the newest window, at most that of this drill's own marker."""
+    start = contents.windows()[-1].start
+    newest = contents.archived_at[contents.newest] if contents.newest else start
     upper = marker.written_at if marker else newest
-    spans = [(w.start, max(w.start, w.end or upper)) for w in windows]
-    lengths = [(end - start).total_seconds() for start, end in spans]
-    at = random.SystemRandom().uniform(0, sum(lengths))
-    for (start, _), length in zip(spans, lengths, strict=True):
-        if at <= length:
-            return start + timedelta(seconds=at)
-        at -= length
-    return spans[-1][1]
+    seconds = max(0.0, (upper - start).total_seconds())
+    return start + timedelta(seconds=random.SystemRandom().uniform(0, seconds))
 
 
 def _wait_archived(site: BackupSite, bench: Workbench, marker: Marker | None, options: DrillOptions) -> None:

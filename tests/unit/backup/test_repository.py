@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from ops.backup import markers, restore, take_backup
+from ops.backup import drill, markers, restore, take_backup
 from ops.backup.checks import no_gap, same_markers
 from ops.backup.errors import OutsideWindow
 from ops.backup.evidence import CheckFailed
+from ops.backup.markers import Marker
 from ops.backup.repository import Backup, Contents
 from ops.backup.wal import History, Segment
 from ops.commands.backup import _contents_document, _contents_lines
@@ -170,8 +171,41 @@ def test_the_latest_state_is_refused_if_wal_is_missing_after_the_last_backup() -
 def test_a_backup_without_its_own_wal_does_not_count() -> None:
     looked = contents(*TWO, segments=range(1, 10), without=frozenset({2}))
     assert [b.label for b in looked.restorable()] == ["B"]
-    with pytest.raises(CheckFailed, match="000000010000000000000002 is missing"):
-        no_gap(looked)
+
+
+def test_a_drill_fails_for_wal_that_is_missing_since_the_newest_backup() -> None:
+    cases: list[tuple[str, range, set[int], str]] = [
+        ("in its own WAL", range(1, 10), {6}, "file 000000010000000000000006 is missing"),
+        ("after it", range(1, 10), {4, 8}, "file 000000010000000000000008 is missing"),
+        ("two files after it", range(1, 10), {7, 8}, "file 000000010000000000000007 and 1 more is missing"),
+        ("the end of its own WAL", range(1, 6), set(), "backup B lacks the WAL"),
+    ]
+    for name, segments, without, reason in cases:
+        with in_case(name), pytest.raises(CheckFailed, match=reason):
+            no_gap(contents(*TWO, segments=segments, without=frozenset(without)))
+
+
+def test_a_drill_lists_older_gaps_and_chooses_its_time_after_them() -> None:
+    cases: list[tuple[str, set[int], str]] = [
+        ("between the backups", {4}, "000000010000000000000004 is missing before it"),
+        ("several", {3, 4, 5}, "000000010000000000000003 and 2 more is missing before it"),
+        ("in the WAL of the older one", {2}, "000000010000000000000002 is missing before it"),
+    ]
+    marker = Marker(1, hours(8), Segment(1, 8))
+    for name, without, listed in cases:
+        with in_case(name):
+            looked = contents(*TWO, segments=range(1, 10), without=frozenset(without))
+            assert no_gap(looked).endswith(f"no gap since backup B; {listed}")
+            for written, latest in ((marker, hours(8)), (None, hours(9))):
+                chosen = [drill._random_moment(looked, written) for _ in range(100)]
+                assert hours(6) < min(chosen) <= max(chosen) <= latest
+
+
+def test_a_drill_without_gaps_chooses_its_time_since_the_oldest_backup() -> None:
+    looked = contents(*TWO, segments=range(1, 10))
+    assert no_gap(looked) == "9 files up to 000000010000000000000009, no gap"
+    chosen = [drill._random_moment(looked, None) for _ in range(100)]
+    assert hours(2) < min(chosen) < hours(6) < max(chosen) <= hours(9)
 
 
 @promise("old backups expire with their WAL, and the next full backup is due after the set days")
