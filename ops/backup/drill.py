@@ -15,7 +15,7 @@ from pathlib import Path
 
 from infra.docker.engine import DockerError, docker, inspect, psql
 from infra.spec import backup, backup_repository, postgres
-from ops.backup import checks, markers, repository, take_backup
+from ops.backup import checks, markers, repository, servers, take_backup
 from ops.backup.errors import OutsideWindow, RecoveryFailed
 from ops.backup.evidence import CheckFailed, Evidence
 from ops.backup.markers import Marker
@@ -95,7 +95,8 @@ def _run(
     if evidence.failures:
         return
     with evidence.check("markers", progress, "comparing the markers with the server's") as check:
-        live = markers.read(site.primary) if site.is_running(site.primary) else None
+        primary = _running_primary(site)
+        live = markers.read(primary) if primary else None
         check.detail = checks.same_markers(live, markers.read(bench.name), moment)
     with evidence.check("amcheck", progress, "checking every table and index (amcheck)") as check:
         check.detail = checks.amcheck(bench)
@@ -132,14 +133,23 @@ def _throwaway(site: BackupSite) -> Iterator[Workbench]:
 
 def _mark(site: BackupSite, progress: Progress) -> Marker | None:
     """Commit a marker on the server, whose delay until it is archived is the RPO. Return None if no server runs."""
-    if not site.is_running(site.primary):
+    primary = _running_primary(site)
+    if primary is None:
         progress("warning: Postgres does not run, so that the RPO cannot be measured")
         return None
     take_backup.report_archiver(site, progress)
     try:
-        return markers.write(site.primary, "drill")
+        return markers.write(primary, "drill")
     except DockerError as error:
         raise OpsError(f"cannot write a marker to the server: {error}", Exit.UNREACHABLE) from error
+
+
+def _running_primary(site: BackupSite) -> str | None:
+    """Return the primary, or None if no server runs.
+
+    While another server of a cluster runs, wait for a failover. Raise NoPrimary (6) if there is no primary after that.
+    """
+    return site.primary if servers.is_serving(site) and site.is_running(site.primary) else None
 
 
 def _refuse_outside_window(site: BackupSite, contents: Contents, moment: datetime | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 
 from infra.docker import engine
-from ops.backup import checks, drill, take_backup, workbench
+from infra.docker.members import NoPrimary
+from infra.spec.postgres_cluster import MEMBERS
+from ops.backup import checks, drill, servers, take_backup, workbench
 from ops.backup import site as site_module
 from ops.backup.errors import RecoveryFailed
 from ops.backup.evidence import CheckFailed
@@ -95,6 +98,49 @@ def test_a_drill_waits_at_least_90_s_and_as_long_as_max_rpo_allows(
     with pytest.raises(CheckFailed, match=f"after {seconds} s; 2 WAL files are waiting"):
         drill._wait_archived(site, bench, marker, drill.DrillOptions(max_rpo_seconds=max_rpo))
     assert waits == [(str(marker.segment), str(seconds))]
+
+
+def test_a_drill_looks_for_a_primary_only_while_a_server_runs(
+    monkeypatch: pytest.MonkeyPatch, site: BackupSite
+) -> None:
+    cases: list[tuple[str, tuple[str, ...], dict[str, str], bool]] = [
+        ("a stopped cluster", MEMBERS[1:], dict.fromkeys(MEMBERS, "stopped"), False),
+        ("a cluster without containers", MEMBERS[1:], {}, False),
+        ("a frozen cluster", MEMBERS[1:], dict.fromkeys(MEMBERS, "frozen"), False),
+        ("a replica runs", MEMBERS[1:], {"postgres": "stopped", "postgres-2": "running"}, True),
+        ("a stopped single server", (), {"postgres": "stopped"}, False),
+    ]
+
+    def no_primary(_container: str) -> str:
+        raise NoPrimary("no member is the primary")
+
+    monkeypatch.setattr(site_module, "primary_container", no_primary)
+    for name, replicas, states, is_awaited in cases:
+        with in_case(name):
+
+            def inspect(_kind: str, *names: str, states: dict[str, str] = states) -> list[dict[str, Any]]:
+                there = ((each, states.get(each.removeprefix(f"{PREFIX}-"))) for each in names)
+                return [
+                    {
+                        "Name": f"/{each}",
+                        "State": {"Running": state != "stopped", "Paused": state == "frozen"},
+                    }
+                    for each, state in there
+                    if state
+                ]
+
+            for module in (servers, site_module):
+                monkeypatch.setattr(module, "inspect", inspect)
+            looked = replace(site, postgres=f"{PREFIX}-postgres", replicas=replicas)
+            said: list[str] = []
+            if is_awaited:
+                with pytest.raises(NoPrimary):
+                    drill._mark(looked, said.append)
+                assert said == []
+            else:
+                assert drill._mark(looked, said.append) is None
+                assert said == ["warning: Postgres does not run, so that the RPO cannot be measured"]
+                assert drill._running_primary(looked) is None
 
 
 def test_a_drill_to_the_latest_state_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
