@@ -98,7 +98,7 @@ def _run(
         primary = _running_primary(site)
         live = markers.read(primary) if primary else None
         check.detail = checks.same_markers(live, markers.read(bench.name), moment)
-    with evidence.check("amcheck", progress, "checking every table and index (amcheck)") as check:
+    with evidence.check("amcheck", progress, "checking every table and B-tree index (amcheck)") as check:
         check.detail = checks.amcheck(bench)
     with evidence.check("smoke", progress, "reading through the data access (smoke test)") as check:
         check.detail, evidence.rows = checks.smoke(bench, options.ca_file)
