@@ -20,6 +20,8 @@ from infra.atomic_write import put
 from infra.spec.checkout import Checkout
 from ops.errors import Exit, OpsError
 
+# The command of a run. Other commands hold the lock while they undo what a run has left.
+RUN = "chaos"
 _POLL_SECONDS = 0.2
 
 
@@ -42,6 +44,21 @@ class ActiveFault:
 
     def __str__(self) -> str:
         return f"{self.fault} of {self.service}"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The command and the process that hold the lock. Earlier versions did not write the command."""
+
+    command: str
+    process: int
+
+    def __str__(self) -> str:
+        return f"`groundwork {self.command}` (process {self.process})" if self.command else "another command"
+
+    @property
+    def is_run(self) -> bool:
+        return self.command == RUN
 
 
 @dataclass(frozen=True)
@@ -88,23 +105,21 @@ class Journal:
     def forget_rows(self) -> None:
         self._rows_file.unlink(missing_ok=True)
 
-    def holder(self) -> int | None:
-        """Return the process of a run that holds the lock, or None. Other commands hold it while they undo faults."""
+    def holder(self) -> Holder | None:
+        """Return who holds the lock, or None."""
         if not self._lock_file.exists():
             return None
         with self._lock_file.open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return int(file.read() or 0) or None
+                process, _, command = file.read().partition(" ")
+                return Holder(command, int(process or 0))
         return None
 
     @contextmanager
-    def lock(self, wait_seconds: float = 0, *, is_run: bool = False) -> Iterator[None]:
-        """Hold the lock, for a run or to undo what a run has left.
-
-        Raise OpsError (5) if another process still holds it after `wait_seconds`.
-        """
+    def lock(self, command: str, wait_seconds: float = 0) -> Iterator[None]:
+        """Hold the lock for a command. Raise OpsError (5) if another process still holds it after `wait_seconds`."""
         state_folder.make_private(self.checkout, self.folder)
         deadline = time.monotonic() + wait_seconds
         with self._lock_file.open("a+") as file:
@@ -114,21 +129,28 @@ class Journal:
                     break
                 except BlockingIOError:
                     if time.monotonic() >= deadline:
-                        file.seek(0)
-                        state = (
-                            f"`groundwork chaos` is running on stack {self.stack!r}; wait until it has finished, or end"
-                            f" it with `groundwork chaos stop --stack {self.stack}`"
-                            if file.read()
-                            else f"another command undoes the faults of chaos on stack {self.stack!r};"
-                            " wait until it has finished"
-                        )
-                        raise OpsError(state, Exit.LOCKED) from None
+                        raise OpsError(self._refusal(), Exit.LOCKED) from None
                     time.sleep(_POLL_SECONDS)
             file.truncate(0)
-            if is_run:
-                file.write(str(os.getpid()))
-                file.flush()
-            yield
+            file.write(f"{os.getpid()} {command}")
+            file.flush()
+            try:
+                yield
+            finally:
+                # Otherwise the next holder would have this name until it has written its own.
+                file.truncate(0)
+
+    def _refusal(self) -> str:
+        holder = self.holder()
+        if holder is not None and holder.is_run:
+            return (
+                f"`groundwork chaos` is running on stack {self.stack!r}; wait until it has finished, or end it with"
+                f" `groundwork chaos stop --stack {self.stack}`"
+            )
+        return (
+            f"{holder or 'another command'} undoes the faults of chaos on stack {self.stack!r}; wait until it has"
+            " finished"
+        )
 
     @property
     def _lock_file(self) -> Path:

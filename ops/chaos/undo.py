@@ -60,15 +60,15 @@ def undo_all(checkout: Checkout, stack: str, say: Callable[[str], None]) -> None
         raise failures[0]
 
 
-def undo_left(checkout: Checkout, stack: str, say: Callable[[str], None]) -> None:
-    """Undo the faults that a killed run has left. Raise OpsError (5) while a run is active.
+def undo_left(checkout: Checkout, stack: str, command: str, say: Callable[[str], None]) -> None:
+    """Undo the faults that a killed run has left, before `command` begins.
 
-    Costs nothing for a stack on which chaos never ran.
+    Costs nothing for a stack on which chaos never ran. Raise OpsError: 5 during a run, else as `undo_all`.
     """
     journal = Journal(checkout, stack)
     if not journal.folder.exists():
         return
-    with journal.lock():
+    with journal.lock(command):
         undo_all(checkout, stack, say)
 
 

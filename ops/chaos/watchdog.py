@@ -59,7 +59,7 @@ def watch(checkout: Checkout, stack: str) -> None:
                     undo(journal, injector, active)
     if sys.stdin.buffer.read(1) == _DONE:
         return
-    with journal.lock(LOCK_SECONDS):
+    with journal.lock("chaos (watchdog)", LOCK_SECONDS):
         undo_all(checkout, stack, lambda _: None)
 
 

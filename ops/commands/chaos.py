@@ -156,6 +156,7 @@ def stop(stack: str) -> None:
     """
     import os
     import signal
+    from contextlib import suppress
 
     from infra.spec.checkout import Checkout
     from ops.chaos.journal import Journal
@@ -169,10 +170,14 @@ def stop(stack: str) -> None:
     if not journal.folder.exists():
         print_line(f"chaos has never run on stack {stack!r}; nothing to do")
         return
-    if holder := journal.holder():
-        print_line(f"stopping process {holder}", err=True)
-        os.kill(holder, signal.SIGTERM)
-    with journal.lock(LOCK_SECONDS):
+    if (holder := journal.holder()) is not None:
+        # Another command, such as `up`, undoes faults and then does its own work.
+        print_line(f"{'stopping' if holder.is_run else 'waiting for'} {holder}", err=True)
+        if holder.is_run:
+            # It may have ended meanwhile.
+            with suppress(ProcessLookupError):
+                os.kill(holder.process, signal.SIGTERM)
+    with journal.lock("chaos stop", LOCK_SECONDS):
         undo_all(checkout, stack, print_line)
         if delete_left_rows(journal, lambda: database_url(role="app", stack=stack)):
             print_line("deleted the rows of the load")
@@ -182,7 +187,7 @@ def stop(stack: str) -> None:
 def _run(
     checkout: Checkout, stack: str, steps: list[Step], total: int, seed: int, load: str, has_replicas: bool
 ) -> Run:
-    from ops.chaos.journal import Journal
+    from ops.chaos.journal import RUN, Journal
     from ops.chaos.load import DataAccessLoad
     from ops.chaos.outcome import Run
     from ops.chaos.plan import PARTITION, SLOW
@@ -197,7 +202,7 @@ def _run(
     journal = Journal(checkout, stack)
     environment = environment_of("app", stack)
     program = _program(load, environment)
-    with changing(checkout, stack, "chaos"), journal.lock(is_run=True):
+    with changing(checkout, stack, "chaos"), journal.lock(RUN):
         undo_all(checkout, stack, _say)
         delete_left_rows(journal, lambda: environment["DATABASE_URL"])
         target = ChaosTarget.of(checkout, stack)

@@ -18,8 +18,9 @@ def faults(examination: Examination) -> CheckResult:
         return ok("no fault of `groundwork chaos` is in effect")
     details = [str(each) for each in active]
     found = counted(len(active), "fault")
-    if journal.holder() is not None:
-        return warn(f"{found} of a running `groundwork chaos`", "wait until it has finished", details)
+    if (holder := journal.holder()) is not None:
+        text = "of a running `groundwork chaos`" if holder.is_run else f"that {holder} undoes"
+        return warn(f"{found} {text}", "wait until it has finished", details)
     return fail(
         f"{found} of a killed `groundwork chaos`", f"run `groundwork chaos stop{STACK_OPTION}`", details
     )

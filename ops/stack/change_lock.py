@@ -22,7 +22,7 @@ def changing(checkout: Checkout, stack: str, command: str) -> Iterator[None]:
     Raise OpsError (5) if such a command, or chaos, is running. The kernel releases the lock when the process ends.
     """
     # Before the lock, because its message says how to end a run.
-    undo_left(checkout, stack, print_message)
+    undo_left(checkout, stack, command, print_message)
     path = _path(checkout, stack)
     make_private(checkout, path.parent)
     with path.open("a+") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -17,6 +18,7 @@ from click.testing import CliRunner, Result
 from infra.settings import StackSettings
 from infra.spec.checkout import Checkout
 from ops import cli
+from ops.chaos.journal import RUN, Journal
 from ops.chaos.load import DataAccessLoad
 from ops.chaos.outcome import FaultOutcome, LoadOutcome, Run
 from ops.chaos.plan import SLOW, Step
@@ -265,7 +267,7 @@ def test_durations_have_units(settings: dict[str, Any]) -> None:
 def test_commands_that_change_the_stack_first_undo_what_is_left(
     command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def undo_left(checkout: object, stack: str, say: object) -> None:
+    def undo_left(checkout: object, stack: str, *_: object) -> None:
         raise OpsError(f"undoing {stack}")
 
     stack = "ops.stack.pulumi_stack.PulumiStack"
@@ -278,6 +280,29 @@ def test_commands_that_change_the_stack_first_undo_what_is_left(
     monkeypatch.setattr("ops.backup.workbench.remove_all", lambda *_: None)
     monkeypatch.setattr("ops.stack.change_lock.undo_left", undo_left)
     assert str(CliRunner().invoke(cli.cli, [command]).exception) == "undoing dev"
+
+
+@pytest.mark.parametrize(("command", "signals"), [(RUN, [signal.SIGTERM]), ("up", []), ("chaos stop", [])])
+def test_stop_signals_a_run_and_waits_for_another_command(
+    command: str, signals: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+
+    def kill(process: int, number: int) -> None:
+        sent.append(number)
+        # The process has ended meanwhile.
+        raise ProcessLookupError
+
+    checkout = Checkout(tmp_path, "0a1b2c", tmp_path / "state" / "clone-0a1b2c", tmp_path / "cache")
+    monkeypatch.setattr(Checkout, "here", lambda: checkout)
+    monkeypatch.setattr("ops.stack.pulumi_stack.PulumiStack.require_known", lambda _: None)
+    monkeypatch.setattr("ops.chaos.undo.LOCK_SECONDS", 0)
+    monkeypatch.setattr("os.kill", kill)
+    with Journal(checkout, "dev").lock(command):
+        error = call("stop").exception
+    assert isinstance(error, OpsError)
+    assert error.exit_code == Exit.LOCKED
+    assert sent == signals
 
 
 @pytest.mark.parametrize(

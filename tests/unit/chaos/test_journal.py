@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from infra.docker.engine import DockerError
 from infra.spec.checkout import Checkout
 from ops.chaos import undo as undoing
-from ops.chaos.journal import ActiveFault, Journal
+from ops.chaos.journal import RUN, ActiveFault, Holder, Journal
 from ops.chaos.undo import undo, undo_left
 from ops.errors import Exit, OpsError
 from tests.promises import promise
@@ -74,12 +75,12 @@ def test_the_next_command_undoes_all_that_it_can(
     injector, said = Injector("b"), list[str]()
     monkeypatch.setattr("ops.chaos.target.injector_of", lambda *_: injector)
     monkeypatch.setattr("infra.docker.ownership.require_own", lambda *_: [])
-    undo_left(checkout, "dev", said.append)
+    undo_left(checkout, "dev", "up", said.append)
     assert not journal.folder.exists()
     for token in "abc":
         journal.add(fault(token))
     with pytest.raises(OpsError, match="no engine"):
-        undo_left(checkout, "dev", said.append)
+        undo_left(checkout, "dev", "up", said.append)
     assert sorted(injector.undone) == ["a", "c"]
     assert len(said) == 2
     assert [each.token for each in journal.active()] == ["b"]
@@ -87,29 +88,57 @@ def test_the_next_command_undoes_all_that_it_can(
 
 def test_only_one_run_holds_the_lock(journal: Journal, checkout: Checkout) -> None:
     assert journal.holder() is None
-    with journal.lock(is_run=True):
-        assert journal.holder() == os.getpid()
-        with pytest.raises(OpsError, match="is running on stack 'dev'") as found, journal.lock():
+    with journal.lock(RUN):
+        assert journal.holder() == Holder(RUN, os.getpid())
+        with pytest.raises(OpsError, match="is running on stack 'dev'") as found, journal.lock("up"):
             pass
         assert found.value.exit_code == Exit.LOCKED
         with pytest.raises(OpsError, match="is running"):
-            undo_left(checkout, "dev", print)
-        with Journal(checkout, "other").lock():
+            undo_left(checkout, "dev", "up", print)
+        with Journal(checkout, "other").lock(RUN):
             pass
     assert journal.holder() is None
-    with journal.lock():
+    with journal.lock(RUN):
         pass
 
 
-def test_a_command_that_undoes_what_a_run_left_is_not_named_as_a_run(journal: Journal) -> None:
-    with journal.lock(is_run=True):
-        pass
-    with journal.lock():
+def test_a_command_that_undoes_what_a_run_left_is_named(journal: Journal) -> None:
+    with journal.lock("up"):
+        holder = journal.holder()
+        assert holder is not None
         # `chaos stop` would end this process.
-        assert journal.holder() is None
-        with pytest.raises(OpsError, match="another command undoes the faults") as found, journal.lock():
+        assert not holder.is_run
+        refusal = rf"`groundwork up` \(process {os.getpid()}\) undoes the faults of chaos on stack 'dev'"
+        with pytest.raises(OpsError, match=refusal) as found, journal.lock("down"):
             pass
         assert found.value.exit_code == Exit.LOCKED
+
+
+def test_the_lock_has_no_name_after_its_release(journal: Journal) -> None:
+    # The next holder would have it until it has written its own.
+    with journal.lock(RUN):
+        assert (journal.folder / "lock").read_text() == f"{os.getpid()} chaos"
+    assert (journal.folder / "lock").read_text() == ""
+
+
+@pytest.mark.parametrize("written", ["1234", ""])
+def test_a_lock_of_an_earlier_version_names_no_command(journal: Journal, written: str) -> None:
+    with journal.lock(RUN):
+        (journal.folder / "lock").write_text(written)
+        holder = journal.holder()
+        assert holder is not None
+        assert not holder.is_run
+        with pytest.raises(OpsError, match="another command undoes the faults"), journal.lock("up"):
+            pass
+
+
+def test_an_entry_of_an_earlier_version_is_read(journal: Journal) -> None:
+    journal.add(fault("a"))
+    (path,) = journal.folder.glob("fault-*.json")
+    entry = json.loads(path.read_text())
+    del entry["started"], entry["volume"]
+    path.write_text(json.dumps(entry))
+    assert journal.active() == [fault("a")]
 
 
 def test_the_journal_is_private(journal: Journal) -> None:

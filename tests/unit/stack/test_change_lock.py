@@ -12,7 +12,7 @@ from infra.settings import StackSettings
 from infra.spec.checkout import Checkout
 from infra.spec.postgres_cluster import MEMBERS
 from ops.backup.restore_record import RestoreRecord
-from ops.chaos.journal import Journal
+from ops.chaos.journal import RUN, Journal
 from ops.cli import main
 from ops.errors import Exit, OpsError
 from ops.stack.change_lock import changing
@@ -88,7 +88,7 @@ def test_a_command_is_refused_while_another_changes_the_stack(
 def test_a_command_is_refused_while_chaos_is_running(
     command: str, checkout: Checkout, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with Journal(checkout, "dev").lock():
+    with Journal(checkout, "dev").lock(RUN):
         assert "`groundwork chaos stop --stack dev`" in refusal(capfd, command)
 
 
