@@ -86,8 +86,7 @@ class FaultInjector:
         container, fault = active.container, active.fault
         found = _inspected(container)
         is_running = found is not None and found["State"]["Running"]
-        # A container that crashes again and again counts as running, but refuses `docker exec` most of the time.
-        is_affected = is_running and found is not None and active.started in ("", _start_of(found))
+        is_affected = found is not None and _is_affected(active, found)
         if fault == FILL:
             self._undo_fill(active, found)
         elif fault in (PARTITION, SLOW):
@@ -119,6 +118,14 @@ class FaultInjector:
 
 def _inspected(container: str) -> Mapping[str, Any] | None:
     return next(iter(inspect("container", container)), None)
+
+
+def _is_affected(active: ActiveFault, container: Mapping[str, Any]) -> bool:
+    """Return whether the container still has the processes and the network that a fault affects."""
+    state = container["State"]
+    # A container that crashes again and again counts as running while it waits for its next start.
+    is_up = state["Running"] and not state["Restarting"]
+    return is_up and active.started in ("", _start_of(container))
 
 
 def _start_of(container: Mapping[str, Any]) -> str:

@@ -18,8 +18,14 @@ _ATTEMPTS = 3
 _PAUSE_SECONDS = 2.0
 
 
+class FaultLeft(OpsError):
+    """A fault could not be undone, and stays in the journal."""
+
+    exit_code = Exit.UNREACHABLE
+
+
 def undo(journal: Journal, injector: FaultInjector, active: ActiveFault) -> None:
-    """Undo a fault, and delete its entry. Raise OpsError (6) if Docker fails; then the entry stays."""
+    """Undo a fault, and delete its entry. Raise FaultLeft if Docker fails."""
     recorded = journal.recorded(active)
     if recorded is None:
         # The watchdog has undone the fault of a run that hung.
@@ -31,17 +37,16 @@ def undo(journal: Journal, injector: FaultInjector, active: ActiveFault) -> None
             if left:
                 time.sleep(_PAUSE_SECONDS)
                 continue
-            raise OpsError(
+            raise FaultLeft(
                 f"cannot undo the {active}: {error}; run `groundwork chaos stop --stack {journal.stack}` when the cause"
-                " is fixed",
-                Exit.UNREACHABLE,
+                " is fixed"
             ) from error
         journal.remove(active)
         return
 
 
 def undo_all(checkout: Checkout, stack: str, say: Callable[[str], None]) -> None:
-    """Undo every fault in the journal, whose lock the caller holds. Raise OpsError for the first that fails."""
+    """Undo every fault in the journal, whose lock the caller holds. Raise FaultLeft for the first that fails."""
     journal = Journal(checkout, stack)
     if not (found := journal.active()):
         return
@@ -49,12 +54,12 @@ def undo_all(checkout: Checkout, stack: str, say: Callable[[str], None]) -> None
 
     ownership.require_own(checkout, stack)
     injector = injector_of(checkout, stack)
-    failures: list[OpsError] = []
+    failures: list[FaultLeft] = []
     for active in found:
         try:
             undo(journal, injector, active)
             say(f"undid the {active}, which an interrupted run of `groundwork chaos` had left")
-        except OpsError as error:
+        except FaultLeft as error:
             failures.append(error)
     if failures:
         raise failures[0]

@@ -124,7 +124,7 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
     from ops.stack.change_lock import changing
 
     ensure(checkout, docker=is_here)
-    with changing(checkout, stack, "down"):
+    with changing(checkout, stack, "down", removes_servers=True):
         if is_here:
             # Leftover containers of a killed restore or drill still use the volumes.
             remove_all(checkout.name(stack, "")[:-1])

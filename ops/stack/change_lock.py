@@ -10,19 +10,28 @@ from pathlib import Path
 
 from infra.spec.checkout import Checkout
 from infra.state_folder import make_private
-from ops.chaos.undo import undo_left
+from ops.chaos.undo import FaultLeft, undo_left
 from ops.errors import Exit, OpsError
 from ops.output import print_message
 
 
 @contextmanager
-def changing(checkout: Checkout, stack: str, command: str) -> Iterator[None]:
+def changing(
+    checkout: Checkout, stack: str, command: str, *, removes_servers: bool = False
+) -> Iterator[None]:
     """Lock out other commands that change the stack. First undo the faults that a killed run of chaos has left.
 
-    Raise OpsError (5) if such a command, or chaos, is running. The kernel releases the lock when the process ends.
+    A command that removes the servers continues with a warning if a fault cannot be undone. Raise OpsError (5) if such
+    a command, or chaos, is running. The kernel releases the lock when the process ends.
     """
     # Before the lock, because its message says how to end a run.
-    undo_left(checkout, stack, command, print_message)
+    try:
+        undo_left(checkout, stack, command, print_message)
+    except FaultLeft as error:
+        # Only a file of `fill` outlives the servers. Its entry in the journal stays too.
+        if not removes_servers:
+            raise
+        print_message(f"warning: {error}")
     path = _path(checkout, stack)
     make_private(checkout, path.parent)
     with path.open("a+") as file:

@@ -22,7 +22,7 @@ def _refuse(*_: object, **__: object) -> str:
 @pytest.fixture
 def container(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A running container, which refuses every command."""
-    found = {"Id": "a1", "State": {"Running": True, "StartedAt": "2026-01-01T00:00:00Z"}}
+    found = {"Id": "a1", "State": {"Running": True, "Restarting": False, "StartedAt": "2026-01-01T00:00:00Z"}}
     monkeypatch.setattr(faults, "inspect", lambda *_: [found])
     monkeypatch.setattr(faults, "docker", _refuse)
     monkeypatch.setattr(helper, "docker", _refuse)
@@ -40,8 +40,9 @@ def test_a_fault_is_over_when_its_container_has_started_again(container: dict[st
             with pytest.raises(DockerError):
                 injector.undo(recorded[-1])
             restarted = container | {"State": container["State"] | {"StartedAt": "2026-01-01T00:05:00Z"}}
+            waiting = container | {"State": container["State"] | {"Restarting": True}}
             another = container | {"Id": "b2"}
-            for later in (restarted, another):
+            for later in (restarted, waiting, another):
                 before = dict(container)
                 container.update(later)
                 injector.undo(recorded[-1])

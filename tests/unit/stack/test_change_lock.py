@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import click
 import pytest
 
+from infra.docker.engine import DockerError
 from infra.settings import StackSettings
 from infra.spec.checkout import Checkout
 from infra.spec.postgres_cluster import MEMBERS
 from ops.backup.restore_record import RestoreRecord
-from ops.chaos.journal import RUN, Journal
+from ops.chaos.journal import RUN, ActiveFault, Journal
 from ops.cli import main
 from ops.errors import Exit, OpsError
 from ops.stack.change_lock import changing
@@ -100,6 +101,28 @@ def test_a_command_names_an_interrupted_restore(
     RestoreRecord.of_stack(checkout, "dev").write("data")
     monkeypatch.setattr("ops.backup.restore_record.inspect", answers([{}]))
     assert "`groundwork restore --abandon --stack dev`" in refusal(capfd, command)
+
+
+def test_only_a_command_that_removes_the_servers_continues_if_a_fault_cannot_be_undone(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fault = ActiveFault("0a", "fill", "redis", checkout.name("dev", "redis"), 0.0)
+    Journal(checkout, "dev").add(fault)
+    monkeypatch.setattr("infra.docker.ownership.require_own", answers([]))
+    monkeypatch.setattr(
+        "ops.chaos.target.injector_of", answers(SimpleNamespace(undo=fails(DockerError("no"))))
+    )
+    monkeypatch.setattr("ops.chaos.undo._PAUSE_SECONDS", 0)
+    for command in sorted({*ALL} - {"down"}):
+        with pytest.raises(SystemExit) as over:
+            main(command.split())
+        assert over.value.code == Exit.UNREACHABLE, command
+        assert "cannot undo the fill of redis: no" in capfd.readouterr().err
+    with pytest.raises(AssertionError, match="the command began"):
+        main(["down"])
+    assert "warning: cannot undo the fill of redis: no; run `groundwork chaos stop" in capfd.readouterr().err
+    # Without --volumes, the file stays in the data volume.
+    assert Journal(checkout, "dev").active() == [fault]
 
 
 def test_the_lock_is_released_after_an_error(checkout: Checkout) -> None:
