@@ -22,6 +22,8 @@ from ops.errors import Exit, OpsError
 # The tag's value is the restore's target, or DRILL.
 TAG = "groundwork.restore"
 DRILL = "drill"
+# States of an instance or snapshot that only a person can end.
+_FAILED = ("failed", "incompatible-restore", "incompatible-parameters", "storage-full")
 # A restored instance does not inherit these from its source, and would have the account's defaults. Exports of logs are
 # left out: RDS would create a log group for each new name, without encryption and retention. `up` sets them after an
 # adoption, when the instance has the stack's name and so its log groups.
@@ -206,7 +208,9 @@ class Instance:
             is_it = tags_of(row).get(TAG) == target and (
                 target != "LATEST" or row["DBInstanceStatus"] != "available"
             )
-            if is_ours and is_it:
+            # The same command would wait for it in vain.
+            is_lost = row["DBInstanceStatus"] in (*_FAILED, "deleting")
+            if is_ours and is_it and not is_lost:
                 return str(row["DBInstanceIdentifier"])
         return None
 
@@ -215,7 +219,7 @@ class Instance:
         deadline = time.monotonic() + self.timeout_seconds
         reported = ""
         while (now := status()) != "available":
-            if now in ("failed", "incompatible-restore", "incompatible-parameters", "storage-full"):
+            if now in _FAILED:
                 raise BackupError(f"{what} is {now}; see the instance's events in the RDS console")
             if time.monotonic() > deadline:
                 raise BackupError(

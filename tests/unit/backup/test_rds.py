@@ -29,6 +29,7 @@ from ops.commands.backup import backup, restore
 from ops.commands.backup import drill as drill_command
 from ops.errors import Exit, OpsError
 from ops.stack.pulumi_stack import PulumiStack
+from tests.cases import in_case
 from tests.promises import promise
 from tests.scale import scaled
 
@@ -208,6 +209,29 @@ def test_a_drill_to_a_point_in_time_outside_the_window_creates_no_instance(
         drill(instance, datetime.now(UTC) - timedelta(days=400), 600, _reads, said.append)
     assert refused.value.exit_code == Exit.USAGE
     assert _names(instance) == {""}
+
+
+def test_a_restore_does_not_wait_for_an_instance_that_failed_or_is_being_deleted(
+    instance: Instance, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = instance.restore(None, said.append)["DBInstanceIdentifier"]
+    described = Instance.described
+    for status, is_resumed in (
+        ("creating", True),
+        ("failed", False),
+        ("storage-full", False),
+        ("deleting", False),
+    ):
+
+        def rows(self: Instance, status: str = status, **filters: Any) -> list[dict[str, Any]]:
+            found = described(self, **filters)
+            return [
+                r | {"DBInstanceStatus": status} if r["DBInstanceIdentifier"] == first else r for r in found
+            ]
+
+        with in_case(status), monkeypatch.context() as patch:
+            patch.setattr(Instance, "described", rows)
+            assert instance._begun("LATEST") == (first if is_resumed else None)
 
 
 def test_an_instance_that_was_restored_before_can_be_restored(instance: Instance, said: list[str]) -> None:
