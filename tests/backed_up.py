@@ -30,6 +30,7 @@ from ops.backup.take_backup import take_backup
 from tests.containers import LABEL, START_SECONDS, Server, postgres_server, wait_until
 
 ROOT = Path(__file__).parents[1]
+CONNECTION_LIMITS = dict.fromkeys(roles.LOGINS, 60)
 _OWNER = f"uid={postgres.UID},gid={postgres.GID},mode=0700"
 
 
@@ -93,7 +94,7 @@ class BackedUp:
             name: roles.scram_verifier(password, os.urandom(16))
             for name, password in self.server.passwords.items()
         }
-        server_roles.apply_roles(container, verifiers, dict.fromkeys(roles.LOGINS, 60))
+        server_roles.apply_roles(container, verifiers, CONNECTION_LIMITS)
 
     def archived(self) -> None:
         """Wait until everything committed so far is in the repository, archived by the archive timeout alone."""

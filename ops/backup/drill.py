@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,15 @@ from ops.backup.markers import Marker
 from ops.backup.pgbackrest import Progress
 from ops.backup.repository import Contents, show_time
 from ops.backup.site import BackupSite
-from ops.backup.workbench import Workbench, labels_of, remove, require_volumes, restore_files, workbench
+from ops.backup.workbench import (
+    Workbench,
+    labels_of,
+    remove,
+    require_room,
+    require_volumes,
+    restore_files,
+    workbench,
+)
 from ops.errors import Exit, OpsError
 
 # Longer than archive_timeout. A marker that is not archived by then, or within a longer --max-rpo, means that archiving
@@ -33,8 +41,13 @@ MAX_RPO_SECONDS = 2.0 * backup.ARCHIVE_TIMEOUT_SECONDS
 
 @dataclass(frozen=True)
 class DrillOptions:
-    """Options of a drill: the point in time (None: a random one), and the largest accepted RPO in seconds."""
+    """Options of a drill: the point in time (None: a random one), and the largest accepted RPO in seconds.
 
+    `migrations` is the stack's folder of migrations, and `connection_limits` are those of its roles.
+    """
+
+    migrations: Path
+    connection_limits: Mapping[str, int]
     moment: datetime | None = None
     max_rpo_seconds: float = MAX_RPO_SECONDS
     ca_file: Path | None = None
@@ -77,6 +90,7 @@ def _run(
         progress(f"the point in time is {moment.isoformat()}")
         chosen = contents.backup_for(moment, datetime.now(UTC))
         evidence.backup = chosen.label
+        require_room(bench, chosen.size_bytes)
         began = time.monotonic()
         progress(f"restoring backup {chosen.label} in a temporary server")
         target = moment.astimezone(UTC).isoformat(" ")
@@ -100,8 +114,14 @@ def _run(
         check.detail = checks.same_markers(live, markers.read(bench.name), moment)
     with evidence.check("amcheck", progress, "checking every table and B-tree index (amcheck)") as check:
         check.detail = checks.amcheck(bench)
-    with evidence.check("smoke", progress, "reading through the data access (smoke test)") as check:
-        check.detail, evidence.rows = checks.smoke(bench, options.ca_file)
+    with evidence.check(
+        "migrations", progress, "applying the stack's roles and the migrations after that time"
+    ) as check:
+        urls = checks.login_urls(bench, options.ca_file, options.connection_limits)
+        check.detail = checks.apply_later_migrations(options.migrations, urls.__getitem__)
+    if check.ok:
+        with evidence.check("smoke", progress, "reading through the data access (smoke test)") as check:
+            check.detail, evidence.rows = checks.smoke(urls["app"])
     with evidence.check("checksums", progress, "checking the checksums of all pages (pg_checksums)") as check:
         bench.stop_server(backup.PGDATA)
         check.detail = checks.page_checksums(bench)

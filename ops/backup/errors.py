@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ops.errors import Exit, OpsError
+
+if TYPE_CHECKING:
+    from ops.backup.repository import Backup
 
 
 class BackupError(OpsError):
@@ -16,9 +21,13 @@ class OutsideWindow(BackupError):
 
 
 class DamagedPages(BackupError):
-    """A new backup contains pages whose checksum is wrong, because the server's data is damaged."""
+    """A new backup, `made`, contains pages whose checksum is wrong, because the server's data is damaged."""
 
     exit_code = Exit.MISMATCH
+
+    def __init__(self, made: Backup, message: str) -> None:
+        super().__init__(message)
+        self.made = made
 
 
 class RecoveryFailed(BackupError):

@@ -12,7 +12,17 @@ from typing import Any
 from ops.backup.errors import BackupError
 from ops.errors import OpsError
 
-CHECKS = ("archive", "repository", "wal", "recovery", "markers", "amcheck", "smoke", "checksums")
+CHECKS = (
+    "archive",
+    "repository",
+    "wal",
+    "recovery",
+    "markers",
+    "amcheck",
+    "migrations",
+    "smoke",
+    "checksums",
+)
 
 
 class CheckFailed(BackupError):

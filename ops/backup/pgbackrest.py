@@ -24,8 +24,8 @@ NO_ROOM = (
     " command again; a lower groundwork:backupRetentionFull keeps fewer backups after that"
 )
 NO_ROOM_FOR_DATA = (
-    "no space is left for the data volume, which temporarily holds the old and the restored data; free disk space,"
-    " then run the command again"
+    "no space is left for the restored data, which a restore writes to the data volume beside the old data, and a drill"
+    " to a temporary volume; free disk space, then run the command again"
 )
 # pgBackRest's status codes for a repository without a complete backup, and for other problems.
 _NO_VALID_BACKUP, _OTHER = 2, 99

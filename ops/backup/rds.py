@@ -119,9 +119,13 @@ class Instance:
         """Return the earliest and the latest time that can be restored. Raise BackupError if RDS keeps no WAL."""
         instance = self.describe()
         newest = instance.get("LatestRestorableTime")
-        if not instance.get("BackupRetentionPeriod") or newest is None:
+        if not instance.get("BackupRetentionPeriod"):
             raise BackupError(
                 f"RDS keeps no backups of {self.name}; set its retention period to seven days or more"
+            )
+        if newest is None:
+            raise BackupError(
+                f"RDS has not finished the first backup of {self.name}; run the command again when it has"
             )
         with translated_errors():
             kept = self.client.describe_db_instance_automated_backups(DBInstanceIdentifier=self.name)
@@ -156,17 +160,25 @@ class Instance:
     def restore(self, moment: datetime | None, progress: Progress) -> dict[str, Any]:
         """Restore to a point in time (None: latest) in a new instance, and return RDS's description of it.
 
-        After a kill, the same call resumes with the instance that was started.
+        After a kill, the same call resumes with the instance that was started. For a point in time it also returns a
+        finished one, which may have changed since.
         """
         self.require_window(moment)
         target = "LATEST" if moment is None else show_time(moment)
-        name = self._begun(target)
-        if name is None:
+        begun = self._begun(target)
+        if begun is None:
             name = f"{self.name}-restored-{datetime.now(UTC):%Y%m%d-%H%M%S}"
             progress(f"restoring {self.name} to {target} as {name}")
             self.restore_as(name, moment, target)
         else:
-            progress(f"{name} is already being restored to {target}; resuming")
+            name = str(begun["DBInstanceIdentifier"])
+            is_finished = begun["DBInstanceStatus"] == "available"
+            progress(
+                f"{name} was restored to {target} at {show_time(begun['InstanceCreateTime'])}, and may have changed"
+                " since; to restore again, delete it first"
+                if is_finished
+                else f"{name} is already being restored to {target}; resuming"
+            )
         self.wait_available(name, lambda: str(self.describe(name)["DBInstanceStatus"]), progress)
         return self.describe(name)
 
@@ -200,8 +212,8 @@ class Instance:
                 **wanted,
             )
 
-    def _begun(self, target: str) -> str | None:
-        """Return the unfinished instance that an earlier call started for this target, if any."""
+    def _begun(self, target: str) -> dict[str, Any] | None:
+        """Return RDS's description of the instance that an earlier call started for this target, if any."""
         for row in self.described():
             is_ours = row["DBInstanceIdentifier"].startswith(f"{self.name}-restored-")
             # LATEST means another time in a later run, so that only an unfinished instance matches.
@@ -211,7 +223,7 @@ class Instance:
             # The same command would wait for it in vain.
             is_lost = row["DBInstanceStatus"] in (*_FAILED, "deleting")
             if is_ours and is_it and not is_lost:
-                return str(row["DBInstanceIdentifier"])
+                return row
         return None
 
     def wait_available(self, what: str, status: Callable[[], str], progress: Progress) -> None:

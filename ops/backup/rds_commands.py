@@ -10,7 +10,7 @@ from typing import Any
 from cache.errors import CacheSettingError
 from cache.settings import CacheSettings
 from infra import outputs
-from ops.backup.checks import read_through
+from infra.spec.roles import LOGINS
 from ops.backup.evidence import Evidence
 from ops.backup.pgbackrest import Progress
 from ops.backup.post_restore import invalidate_namespaces
@@ -62,6 +62,7 @@ def restore(instance: Instance, moment: datetime | None, progress: Progress) -> 
         "restore": "done",
         "target": "LATEST" if moment is None else show_time(moment),
         "instance": name,
+        "createdAt": restored["InstanceCreateTime"].isoformat(),
         "endpoint": restored.get("Endpoint", {}).get("Address"),
         "adopt": f"groundwork restore --adopt {name} --stack {instance.stack}",
     }
@@ -137,20 +138,28 @@ def _cache_settings(values: dict[str, Any]) -> CacheSettings:
 
 
 def drill(
-    instance: Instance, moment: datetime | None, max_rpo: float | None, ca_file: str, progress: Progress
+    instance: Instance,
+    moment: datetime | None,
+    max_rpo: float | None,
+    ca_file: str,
+    migrations: Path,
+    progress: Progress,
 ) -> Evidence:
-    """Run a drill on RDS. The smoke test logs in as role app with an IAM token, so it has to reach the instance."""
+    """Run a drill on RDS. It logs in with IAM tokens to the restored instance, so it has to reach that.
 
-    def smoke(restored: dict[str, Any]) -> str:
-        endpoint = restored["Endpoint"]
-        region = instance.client.meta.region_name
+    `migrations` is the stack's folder of migrations. Roles and privileges are those of the restored time.
+    """
+
+    def url_of(restored: dict[str, Any], role: str) -> str:
+        endpoint, login = restored["Endpoint"], LOGINS[role][0].name
         token = instance.client.generate_db_auth_token(
-            DBHostname=endpoint["Address"], Port=endpoint["Port"], DBUsername="app_a", Region=region
+            DBHostname=endpoint["Address"],
+            Port=endpoint["Port"],
+            DBUsername=login,
+            Region=instance.client.meta.region_name,
         )
-        url = outputs.database_url(
-            login="app_a", password=token, host=endpoint["Address"], port=endpoint["Port"], ca_file=ca_file
+        return outputs.database_url(
+            login=login, password=token, host=endpoint["Address"], port=endpoint["Port"], ca_file=ca_file
         )
-        users, activities = read_through(url)
-        return f"{users} users read, {activities} activities in their feeds"
 
-    return drill_instance(instance, moment, max_rpo or MAX_RPO_SECONDS, smoke, progress)
+    return drill_instance(instance, moment, max_rpo or MAX_RPO_SECONDS, migrations, url_of, progress)

@@ -6,14 +6,17 @@ import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from ops.backup import checks
 from ops.backup.errors import BackupError
 from ops.backup.evidence import CheckFailed, Evidence
 from ops.backup.pgbackrest import Progress
 from ops.backup.rds import DRILL, TAG, Instance, NoSuchInstance, translated_errors
 
-CHECKS = ("archive", "recovery", "settings", "smoke")
+CHECKS = ("archive", "recovery", "settings", "migrations", "smoke", "cleanup")
 # RDS archives WAL every five minutes. This allows for one late upload.
 MAX_RPO_SECONDS = 600.0
 
@@ -22,12 +25,14 @@ def drill(
     instance: Instance,
     moment: datetime | None,
     max_rpo: float,
-    smoke: Callable[[dict[str, Any]], str],
+    migrations: Path,
+    url_of: Callable[[dict[str, Any], str], str],
     progress: Progress,
 ) -> Evidence:
-    """Restore to `moment`, or a random point in time, in a temporary instance. `smoke(instance)` reads from it.
+    """Restore to `moment`, or a random point in time, in a temporary instance, and delete it.
 
-    Raise OutsideWindow if `moment` cannot be reached.
+    `migrations` is the stack's folder of migrations. `url_of(description, role)` returns a connection string of an
+    instance. Raise OutsideWindow if `moment` cannot be reached.
     """
     evidence = Evidence(instance.stack, datetime.now(UTC), check_names=CHECKS)
     name = f"{instance.name}-drill"
@@ -41,28 +46,46 @@ def drill(
                 f"the RPO is {evidence.rpo_seconds:.0f} s, but at most {max_rpo:.0f} s are allowed"
             )
         check.detail = f"the latest restorable time is {evidence.rpo_seconds:.0f} s old"
+    is_begun = False
     try:
         with evidence.check("recovery", progress, f"restoring as {name}") as check:
             span = (newest - oldest).total_seconds()
             aimed = moment or oldest + timedelta(seconds=random.SystemRandom().uniform(0, span))
             evidence.aimed_for = aimed
             _sweep(instance, name, progress)
+            is_begun = True
             began = time.monotonic()
             instance.restore_as(name, aimed, DRILL)
             instance.wait_available(name, lambda: str(instance.describe(name)["DBInstanceStatus"]), progress)
             evidence.rto_seconds = round(time.monotonic() - began, 3)
+            restored = instance.describe(name)
             check.detail = f"{name} is available"
-        if not evidence.checks["recovery"].ok:
-            return evidence
-        restored = instance.describe(name)
-        with evidence.check("settings", progress, "comparing the instance's settings") as check:
-            check.detail = _same_settings(source, restored)
-        with evidence.check("smoke", progress, "reading through the data access (smoke test)") as check:
-            check.detail = smoke(restored)
+        if check.ok:
+            _check_restored(evidence, source, restored, migrations, partial(url_of, restored), progress)
     finally:
-        _delete(instance, name, progress)
-    evidence.ended_at = datetime.now(UTC)
+        if is_begun:
+            with evidence.check("cleanup", progress, "removing the temporary instance") as check:
+                _delete(instance, name, progress)
+                check.detail = f"{name} is being deleted"
+        evidence.ended_at = datetime.now(UTC)
     return evidence
+
+
+def _check_restored(
+    evidence: Evidence,
+    source: dict[str, Any],
+    restored: dict[str, Any],
+    migrations: Path,
+    url_of: Callable[[str], str],
+    progress: Progress,
+) -> None:
+    with evidence.check("settings", progress, "comparing the instance's settings") as check:
+        check.detail = _same_settings(source, restored)
+    with evidence.check("migrations", progress, "applying the migrations after that time") as check:
+        check.detail = checks.apply_later_migrations(migrations, url_of)
+    if check.ok:
+        with evidence.check("smoke", progress, "reading through the data access (smoke test)") as check:
+            check.detail, evidence.rows = checks.smoke(url_of("app"))
 
 
 def _sweep(instance: Instance, name: str, progress: Progress) -> None:

@@ -7,6 +7,7 @@ new data is complete at any time. The requested target is in a file beside them.
 from __future__ import annotations
 
 import re
+import uuid
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,11 +24,13 @@ from ops.backup.repository import Backup, Contents, show_time
 from ops.backup.restore_record import RestoreRecord
 from ops.backup.site import BackupSite
 from ops.backup.wal import Segment
-from ops.backup.workbench import Workbench, require_volumes, restore_files, workbench
+from ops.backup.workbench import Workbench, require_room, require_volumes, restore_files, workbench
 from ops.errors import Exit, OpsError
 
 # Where a restore sees the data volumes of replicas, in a folder for each.
 _COPIES = "/mnt/replicas"
+# Longer than it takes to read the repository.
+_READERS_SECONDS = 3600
 # Recovery settings that must not be in effect at the restored cluster's next start.
 _RECOVERY_SETTINGS = (
     "restore_command",
@@ -153,6 +156,7 @@ def _begin(
     # An interrupted restore has stopped the servers, and its record says so until they serve again.
     were_up = servers.are_up(site) or record.were_up()
     folders.bring_back(progress)
+    require_room(bench, chosen.size_bytes)
     record.write(site.data_volume, were_up=were_up)
     servers.stop(site, progress, mark=True)
     try:
@@ -197,15 +201,17 @@ def _replicas(site: BackupSite) -> list[str]:
 
 
 def _readers_bench(site: BackupSite) -> AbstractContextManager[Workbench]:
+    # Several commands may read at once, so each has its own, whose name no later command knows.
     return workbench(
         site,
-        "plan",
+        f"plan-{uuid.uuid4().hex[:8]}",
         {
             backup_repository.FOLDER: (site.repository_volume, False),
             postgres.CONFIG_DIR: (site.config_volume, False),
             postgres.DATA_DIR: (site.data_volume, False),
         }
         | _copies(site, writable=False),
+        lifetime_seconds=_READERS_SECONDS,
     )
 
 

@@ -68,9 +68,10 @@ def take_backup(site: BackupSite, *, kind: str | None, progress: Progress) -> Ba
         made = max(after.backups, key=lambda b: b.stop)
         if made.is_damaged:
             raise DamagedPages(
+                made,
                 f"the data of stack {site.stack!r} is damaged: backup {made.label} has pages with a wrong checksum in"
                 f" {_damaged(site.primary, made)}; older backups are kept until a backup has none; see docs/backup.md,"
-                " Damaged pages"
+                " Damaged pages",
             )
         _expire(site.primary, after, restored_at, progress)
     return made

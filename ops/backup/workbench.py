@@ -97,11 +97,13 @@ def workbench(
     network: str = "none",
     publish: int | None = None,
     uid: int = postgres.UID,
+    lifetime_seconds: int | None = None,
 ) -> Iterator[Workbench]:
     """Yield a workbench, and remove it at the end. A leftover one of a killed run is removed first.
 
     `volumes`: path -> (volume, whether it is writable). Without a volume, the data folder is the container's own and
-    is removed with it. `publish`: a port of the container to publish on a free port of 127.0.0.1.
+    is removed with it. `publish`: a port of the container to publish on a free port of 127.0.0.1. `lifetime_seconds`:
+    after that time the container is removed, also if this process was killed.
     """
     name = f"{site.prefix}-{what}"
     remove(site, name)
@@ -113,7 +115,9 @@ def workbench(
         *("--tmpfs", f"{postgres.SOCKET_DIR}:rw,nosuid,nodev,noexec,size=1m,uid={uid},gid={uid},mode=0755"),
         *(["--publish", f"127.0.0.1::{publish}"] if publish else []),
         *_mounts(volumes),
-        *("--entrypoint", "sleep", site.image, "infinity"),
+        *(["--rm"] if lifetime_seconds is not None else []),
+        *("--entrypoint", "sleep", site.image),
+        *(["infinity"] if lifetime_seconds is None else [str(lifetime_seconds)]),
     ]
     try:
         docker(*command)
@@ -149,6 +153,16 @@ def remove_all(prefix: str) -> None:
         found = docker(kind, "ls", *every, "--quiet", "--filter", f"label={WORKBENCH_LABEL}={prefix}").split()
         for identity in found:
             docker(kind, "rm", *(["--force", "--volumes"] if kind == "container" else []), identity)
+
+
+def require_room(bench: Workbench, size_bytes: int) -> None:
+    """Raise BackupError if restored files of that size do not fit beside what is in the data volume."""
+    free = int(bench.sh('df --output=avail --block-size=1 "$1" | tail -n 1', postgres.DATA_DIR))
+    if free < size_bytes:
+        raise BackupError(
+            f"the restored files need {size_bytes / 1024**2:.0f} MB and the WAL to replay needs more, but only"
+            f" {free / 1024**2:.0f} MB are free for Docker's volumes; free disk space, then run the command again"
+        )
 
 
 def restore_files(

@@ -38,6 +38,7 @@ def backup(context: click.Context, stack: str, kind: str | None, as_json: bool) 
     if context.invoked_subcommand is not None:
         return
     from infra.spec.checkout import Checkout
+    from ops.backup.errors import DamagedPages
     from ops.backup.rds import Instance
     from ops.backup.site import BackupSite
     from ops.backup.take_backup import take_backup
@@ -51,7 +52,12 @@ def backup(context: click.Context, stack: str, kind: str | None, as_json: bool) 
         row = snapshot_row(instance.take(_say))
         print_json(row) if as_json else print_line(f"created snapshot {row['label']}")
         return
-    made = take_backup(BackupSite.of(Checkout.here(), stack), kind=kind, progress=_say)
+    try:
+        made = take_backup(BackupSite.of(Checkout.here(), stack), kind=kind, progress=_say)
+    except DamagedPages as error:
+        if as_json:
+            print_json(_backup_row(error.made))
+        raise
     if as_json:
         print_json(_backup_row(made))
     else:
@@ -205,14 +211,17 @@ def drill(stack: str, to: str | None, evidence: str | None, max_rpo: float | Non
     """
     from pathlib import Path
 
+    from infra.aws.trust import rds_authorities
     from infra.spec.checkout import Checkout
     from ops import atomic_write
     from ops.backup.drill import MAX_RPO_SECONDS, DrillOptions
     from ops.backup.drill import drill as make_drill
     from ops.backup.moment import parse_moment
     from ops.backup.rds import Instance
+    from ops.backup.rds_commands import drill as drill_on_rds
     from ops.backup.site import BackupSite
     from ops.errors import Exit, OpsError
+    from ops.stack.pulumi_stack import PulumiStack
 
     checkout = Checkout.here()
     moment = None if to is None else parse_moment(to)
@@ -220,18 +229,24 @@ def drill(stack: str, to: str | None, evidence: str | None, max_rpo: float | Non
         raise OpsError("a drill cannot restore to LATEST; pass a time or omit --to", Exit.USAGE)
     if evidence is not None:
         atomic_write.check_target(Path(evidence))
-    if instance := Instance.of(checkout, stack):
-        from infra.aws.trust import rds_authorities
-        from ops.backup.rds_commands import drill as drill_on_rds
-        from ops.stack.pulumi_stack import PulumiStack
-
-        given = PulumiStack(checkout, stack).check_settings().aws_rds_ca_file
-        # Before the restore, which takes half an hour: a missing file would fail only the last check.
-        ca_file = rds_authorities(checkout, instance.client.meta.region_name, given)
-        found = drill_on_rds(instance, moment, max_rpo, str(ca_file), _say)
+    instance = Instance.of(checkout, stack)
+    site = BackupSite.of(checkout, stack) if instance is None else None
+    settings = PulumiStack(checkout, stack).check_settings()
+    migrations = checkout.root / settings.migrations_folder
+    if site is not None:
+        options = DrillOptions(
+            migrations,
+            settings.connection_limits,
+            moment,
+            max_rpo or MAX_RPO_SECONDS,
+            checkout.ca_file(stack),
+        )
+        found = make_drill(site, options, _say)
     else:
-        drill_options = DrillOptions(moment, max_rpo or MAX_RPO_SECONDS, checkout.ca_file(stack))
-        found = make_drill(BackupSite.of(checkout, stack), drill_options, _say)
+        assert instance is not None
+        # Before the restore, which takes half an hour: a missing file would fail only the last checks.
+        ca_file = rds_authorities(checkout, instance.client.meta.region_name, settings.aws_rds_ca_file)
+        found = drill_on_rds(instance, moment, max_rpo, str(ca_file), migrations, _say)
     if as_json:
         print_json(found.document())
     else:

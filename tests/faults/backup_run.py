@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 
+from db.migrator import MIGRATIONS_FOLDER
 from ops.backup.drill import DrillOptions, drill
 from ops.backup.post_restore import PostRestore
 from ops.backup.restore import Target, restore
 from ops.backup.take_backup import take_backup
-from tests.backed_up import site_of
+from tests.backed_up import CONNECTION_LIMITS, site_of
 
 
 def main() -> None:
@@ -21,7 +22,7 @@ def main() -> None:
     if verb == "backup":
         take_backup(site, kind=rest[0], progress=say)
     elif verb == "drill":
-        drill(site, DrillOptions(), say)
+        drill(site, DrillOptions(MIGRATIONS_FOLDER, CONNECTION_LIMITS), say)
     else:
         moment = datetime.fromisoformat(rest[0]) if rest else None
         # The run that is not killed applies the roles.

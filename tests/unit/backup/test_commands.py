@@ -12,9 +12,12 @@ from types import SimpleNamespace
 import pytest
 
 from ops import cli
+from ops.backup.errors import DamagedPages
 from ops.backup.evidence import CHECKS, CheckFailed, Evidence
 from ops.backup.moment import parse_moment
 from ops.backup.pgbackrest import _error
+from ops.backup.repository import Backup
+from ops.backup.wal import Segment
 from ops.commands.backup import _confirm
 from ops.errors import Exit, OpsError
 from tests.cases import in_case
@@ -74,7 +77,7 @@ def test_an_error_of_pgbackrest_is_reported_in_one_line() -> None:
         (
             "restore",
             ["ERROR: [041]: x: [28] No space left on device"],
-            "no space is left for the data volume",
+            "no space is left for the restored data",
             Exit.ERROR,
         ),
         (
@@ -120,6 +123,30 @@ def test_a_programming_error_in_a_check_is_not_a_failed_check() -> None:
         with evidence.check("wal", lambda line: None, ""):
             raise KeyError("a defect")
     assert evidence.checks["wal"].ok is None
+
+
+def test_a_backup_with_damaged_pages_is_printed_although_the_command_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = datetime(2026, 5, 1, tzinfo=UTC)
+    segment = Segment(1, 1)
+    made = Backup("20260501-F", "full", now, now, 1, 1, segment, segment, 0, "15-1", is_damaged=True)
+
+    def fail(*_: object, **__: object) -> None:
+        raise DamagedPages(made, "the data is damaged")
+
+    patches = STACK | {
+        "ops.backup.rds.Instance.of": answers(None),
+        "ops.backup.site.BackupSite.of": answers(None),
+        "ops.backup.take_backup.take_backup": fail,
+    }
+    for name, value in patches.items():
+        monkeypatch.setattr(name, value)
+    with pytest.raises(SystemExit) as over:
+        cli.main(["backup", "--json"])
+    assert over.value.code == Exit.MISMATCH
+    document = json.loads(capsys.readouterr().out)
+    assert (document["label"], document["isDamaged"]) == ("20260501-F", True)
 
 
 @pytest.mark.parametrize(

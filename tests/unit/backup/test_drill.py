@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +14,9 @@ import pytest
 from infra.docker import engine
 from infra.docker.members import NoPrimary
 from infra.spec.postgres_cluster import MEMBERS
-from ops.backup import checks, drill, servers, take_backup, workbench
+from ops.backup import checks, drill, restore, servers, take_backup, workbench
 from ops.backup import site as site_module
-from ops.backup.errors import RecoveryFailed
+from ops.backup.errors import BackupError, RecoveryFailed
 from ops.backup.evidence import CheckFailed
 from ops.backup.markers import Marker
 from ops.backup.site import BackupSite
@@ -82,6 +83,23 @@ def test_a_drill_keeps_the_workbench_of_a_killed_restore(
     assert there == {("container", f"{PREFIX}-restore")}
 
 
+def test_two_commands_can_read_the_repository_of_a_stopped_stack_at_once(
+    there: set[tuple[str, str]], site: BackupSite
+) -> None:
+    with restore._readers_bench(site) as first:
+        with restore._readers_bench(site) as second:
+            assert there == {("container", first.name), ("container", second.name)}
+        assert there == {("container", first.name)}
+    assert there == set()
+
+
+@pytest.mark.parametrize(("free_mb", "fits"), [(99, False), (100, True)])
+def test_files_that_do_not_fit_are_not_restored(free_mb: int, fits: bool) -> None:
+    bench: Any = SimpleNamespace(sh=lambda *_: f"{free_mb * 1024**2}\n")
+    with nullcontext() if fits else pytest.raises(BackupError, match=r"need 100 MB.*only 99 MB are free"):
+        workbench.require_room(bench, 100 * 1024**2)
+
+
 @pytest.mark.parametrize(("max_rpo", "seconds"), [(60.0, 90), (300.0, 300)])
 def test_a_drill_waits_at_least_90_s_and_as_long_as_max_rpo_allows(
     monkeypatch: pytest.MonkeyPatch, site: BackupSite, max_rpo: float, seconds: int
@@ -95,8 +113,9 @@ def test_a_drill_waits_at_least_90_s_and_as_long_as_max_rpo_allows(
     monkeypatch.setattr(take_backup, "archiver", lambda _: SimpleNamespace(waiting=2))
     bench: Any = SimpleNamespace(sh=sh)
     marker = Marker(1, datetime.now(UTC), Segment(1, 1))
+    options = drill.DrillOptions(Path("migrations"), {}, max_rpo_seconds=max_rpo)
     with pytest.raises(CheckFailed, match=f"after {seconds} s; 2 WAL files are waiting"):
-        drill._wait_archived(site, bench, marker, drill.DrillOptions(max_rpo_seconds=max_rpo))
+        drill._wait_archived(site, bench, marker, options)
     assert waits == [(str(marker.segment), str(seconds))]
 
 

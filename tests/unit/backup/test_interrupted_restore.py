@@ -128,7 +128,8 @@ def steps(monkeypatch: pytest.MonkeyPatch, volumes: list[str]) -> Steps:
         "_bench": bench,
         "_folders": answers(folders),
         "_archive_missing": answers(None),
-        "_choose": steps.step("choose"),
+        "_choose": steps.step("choose", SimpleNamespace(size_bytes=1)),
+        "require_room": steps.step("require room"),
         "_restore_files": steps.restore_files,
         "_recover": steps.recover,
         "archive_kept": steps.step("archive kept WAL"),
@@ -241,10 +242,13 @@ def test_a_failed_restore_of_servers_that_were_down_says_how_to_start_them(
 def test_a_restore_that_is_refused_before_it_stops_a_server_blocks_no_command(
     site: BackupSite, steps: Steps, checkout: Checkout
 ) -> None:
-    steps.failures = {"choose": BackupError("outside the window")}
-    with pytest.raises(BackupError):
-        run(site, steps)
-    refuse_during_restore(checkout, "dev")
+    for step in ("choose", "require room"):
+        with in_case(step):
+            steps.failures = {step: BackupError("refused")}
+            with pytest.raises(BackupError, match="refused"):
+                run(site, steps)
+            assert "stop" not in steps.done
+            refuse_during_restore(checkout, "dev")
 
 
 def test_a_restore_that_was_interrupted_while_it_stopped_the_servers_can_be_abandoned(

@@ -13,6 +13,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from click.testing import CliRunner
 from moto import mock_aws
 from psycopg.conninfo import conninfo_to_dict
@@ -20,9 +21,9 @@ from psycopg.conninfo import conninfo_to_dict
 from infra import outputs
 from infra.aws import trust
 from infra.certificates import make_authority
-from ops.backup import rds, rds_commands
+from ops.backup import checks, rds, rds_commands
 from ops.backup.errors import BackupError, OutsideWindow
-from ops.backup.evidence import CheckFailed
+from ops.backup.evidence import CheckFailed, Evidence
 from ops.backup.rds import TAG, Instance
 from ops.backup.rds_drill import drill
 from ops.commands.backup import backup, restore
@@ -86,8 +87,31 @@ def said() -> list[str]:
     return []
 
 
-def _reads(restored: dict[str, Any]) -> str:
-    return f"read from {restored['DBInstanceIdentifier']}"
+@pytest.fixture(autouse=True)
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What drills have read, with which login's connection string. moto has no database."""
+    found: list[str] = []
+
+    def migrate(folder: Path, url_of: Callable[[str], str]) -> str:
+        found.append(f"{folder.name} with {url_of('migrator')}")
+        return "none is pending"
+
+    def read(url: str) -> tuple[str, dict[str, int]]:
+        found.append(url)
+        return "2 users read", {"users": 2}
+
+    monkeypatch.setattr(checks, "apply_later_migrations", migrate)
+    monkeypatch.setattr(checks, "smoke", read)
+    return found
+
+
+def _drill(
+    instance: Instance, said: list[str], moment: datetime | None = None, *, max_rpo: float = 600
+) -> Evidence:
+    def url_of(restored: dict[str, Any], role: str) -> str:
+        return f"{role}@{restored['DBInstanceIdentifier']}"
+
+    return drill(instance, moment, max_rpo, Path("migrations"), url_of, said.append)
 
 
 def _names(instance: Instance) -> set[str]:
@@ -125,6 +149,7 @@ def test_the_same_restore_again_continues_with_its_instance(instance: Instance, 
     again = instance.restore(moment - timedelta(milliseconds=1), said.append)
     assert first["DBInstanceIdentifier"] == again["DBInstanceIdentifier"]
     assert len(_names(instance)) == 2
+    assert "may have changed since; to restore again, delete it first" in said[-1]
 
 
 def test_the_window_is_not_that_of_a_deleted_instance_with_the_same_name(
@@ -169,26 +194,48 @@ def test_an_instance_without_retention_is_reported_to_have_no_backups(instance: 
         instance.window()
 
 
-def test_a_drill_passes_and_deletes_its_instance(instance: Instance, said: list[str]) -> None:
-    found = drill(instance, None, 600, _reads, said.append)
+def test_a_new_instance_is_reported_to_have_no_backup_yet(
+    monkeypatch: pytest.MonkeyPatch, instance: Instance
+) -> None:
+    described = instance.describe()
+    del described["LatestRestorableTime"]
+    monkeypatch.setattr(Instance, "describe", lambda *_: described)
+    with pytest.raises(BackupError, match=f"RDS has not finished the first backup of {instance.name}"):
+        instance.window()
+
+
+def test_a_drill_passes_and_deletes_its_instance(
+    instance: Instance, said: list[str], checked: list[str]
+) -> None:
+    found = _drill(instance, said)
     assert found.ok, found.document()
     assert found.rto_seconds is not None
     assert found.rpo_seconds is not None
-    assert found.checks["smoke"].detail == f"read from {instance.name}-drill"
+    assert found.rows == {"users": 2}
+    name = f"{instance.name}-drill"
+    assert checked == [f"migrations with migrator@{name}", f"app@{name}"]
     assert _names(instance) == {""}
 
 
-def test_a_drill_whose_restored_instance_cannot_be_read_fails(instance: Instance, said: list[str]) -> None:
-    def unreadable(restored: dict[str, Any]) -> str:
+@pytest.mark.parametrize(
+    ("broken", "is_smoke_run"), [("apply_later_migrations", False), ("smoke", True)], ids=str
+)
+def test_a_drill_whose_restored_instance_cannot_be_read_fails(
+    monkeypatch: pytest.MonkeyPatch, instance: Instance, said: list[str], broken: str, is_smoke_run: bool
+) -> None:
+    def unreadable(*_: object) -> str:
         raise CheckFailed("no rows")
 
-    found = drill(instance, None, 600, unreadable, said.append)
-    assert [check.name for check in found.failures] == ["smoke"]
+    monkeypatch.setattr(checks, broken, unreadable)
+    found = _drill(instance, said)
+    assert [check.detail for check in found.failures] == ["no rows"]
+    assert (found.checks["smoke"].ok is False) == is_smoke_run
+    assert found.ended_at is not None
     assert _names(instance) == {""}
 
 
 def test_a_drill_whose_window_ends_too_early_fails(instance: Instance, said: list[str]) -> None:
-    found = drill(instance, None, -1, _reads, said.append)
+    found = _drill(instance, said, max_rpo=-1)
     assert [check.name for check in found.failures] == ["archive"]
 
 
@@ -197,16 +244,33 @@ def test_a_drill_deletes_only_instances_of_drills(instance: Instance, said: list
         DBInstanceIdentifier=f"{instance.name}-drill", DBInstanceClass="db.t4g.small", Engine="postgres",
         MasterUsername="somebody", MasterUserPassword="not-a-secret-here", AllocatedStorage=20,
     )  # fmt: skip
-    with pytest.raises(BackupError, match="does not belong to a drill"):
-        drill(instance, None, 600, _reads, said.append)
+    found = _drill(instance, said)
+    assert [check.name for check in found.failures] == ["recovery"]
+    assert "does not belong to a drill" in found.failures[0].detail
+    assert found.ended_at is not None
     assert _names(instance) == {"", "-drill"}
+
+
+def test_a_drill_whose_instance_cannot_be_deleted_fails_and_keeps_its_evidence(
+    monkeypatch: pytest.MonkeyPatch, instance: Instance, said: list[str]
+) -> None:
+    def refuse(**_: object) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "not allowed"}}, "DeleteDBInstance")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(instance.client, "delete_db_instance", refuse)
+        found = _drill(instance, said)
+    assert [check.name for check in found.failures] == ["cleanup"]
+    assert found.failures[0].detail == "RDS: not allowed"
+    assert found.checks["smoke"].ok
+    assert found.ended_at is not None
 
 
 def test_a_drill_to_a_point_in_time_outside_the_window_creates_no_instance(
     instance: Instance, said: list[str]
 ) -> None:
     with pytest.raises(OutsideWindow, match="; the window is") as refused:
-        drill(instance, datetime.now(UTC) - timedelta(days=400), 600, _reads, said.append)
+        _drill(instance, said, datetime.now(UTC) - timedelta(days=400))
     assert refused.value.exit_code == Exit.USAGE
     assert _names(instance) == {""}
 
@@ -231,7 +295,8 @@ def test_a_restore_does_not_wait_for_an_instance_that_failed_or_is_being_deleted
 
         with in_case(status), monkeypatch.context() as patch:
             patch.setattr(Instance, "described", rows)
-            assert instance._begun("LATEST") == (first if is_resumed else None)
+            begun = instance._begun("LATEST")
+            assert (begun and begun["DBInstanceIdentifier"]) == (first if is_resumed else None)
 
 
 def test_an_instance_that_was_restored_before_can_be_restored(instance: Instance, said: list[str]) -> None:
@@ -313,9 +378,9 @@ def test_the_next_drill_removes_what_a_drill_killed_after_any_call_left(
 ) -> None:
     left = []
     for calls in count(1, scaled(3, 1)):
-        was_killed = _killed_after(instance, calls, lambda: drill(instance, None, 600, _reads, said.append))
+        was_killed = _killed_after(instance, calls, lambda: _drill(instance, said))
         left.append(_names(instance) - {""})
-        found = drill(instance, None, 600, _reads, said.append)
+        found = _drill(instance, said)
         assert found.ok, found.document()
         assert _names(instance) == {""}
         if not was_killed:
@@ -366,7 +431,7 @@ def test_a_drill_waits_until_rds_has_finished_an_operation(
         return found | {"DBInstanceStatus": now}
 
     monkeypatch.setattr(Instance, "describe", describe_in_time)
-    found = drill(instance, None, 600, _reads, said.append)
+    found = _drill(instance, said)
     assert found.ok, found.document()
     assert said.count(f"deleting {name}") == (2 if status == "creating" else 1)
 
@@ -412,11 +477,11 @@ def test_a_drill_of_the_command_trusts_the_authorities_of_rds(
     bundle.write_text(make_authority("rds of a test").certificate)
     trusted = []
 
-    def read(url: str) -> tuple[int, int]:
+    def read(url: str) -> tuple[str, dict[str, int]]:
         trusted.append(conninfo_to_dict(url)["sslrootcert"])
-        return 1, 2
+        return "1 user read", {"users": 1}
 
-    monkeypatch.setattr(rds_commands, "read_through", read)
+    monkeypatch.setattr(checks, "smoke", read)
     done = CliRunner().invoke(drill_command, ["--stack", "prod"])
     assert done.exit_code == 0, (done.output, done.exception)
     assert trusted == [str(bundle)]
@@ -430,7 +495,9 @@ def test_a_drill_without_the_authorities_of_rds_creates_no_instance(
     refused = CliRunner().invoke(drill_command, ["--stack", "prod"])
     assert "groundwork:awsRdsCaFile" in str(refused.exception)
     monkeypatch.setattr(
-        PulumiStack, "check_settings", lambda self: SimpleNamespace(aws_rds_ca_file="no-such-file.pem")
+        PulumiStack,
+        "check_settings",
+        lambda self: SimpleNamespace(aws_rds_ca_file="no-such-file.pem", migrations_folder="db/migrations"),
     )
     refused = CliRunner().invoke(drill_command, ["--stack", "prod"])
     assert "no-such-file.pem" in str(refused.exception)
