@@ -1,8 +1,9 @@
 """Post a file as a comment on a pull request, or update the existing comment. Needs only Python, without `.venv`.
 
-Reads GITHUB_TOKEN, GITHUB_REPOSITORY, GITHUB_API_URL and PULL_REQUEST (the number). The first line of the file is a
-marker. An existing comment is updated only if it begins with the marker and its author is a bot, because any user can
-write the marker into a comment.
+Reads GITHUB_TOKEN, GITHUB_REPOSITORY, GITHUB_API_URL and PULL_REQUEST (the number). The file's first line must be the
+report's marker: code of the pull request has written the file, and must not choose which comment is replaced. An
+existing comment is updated only if it begins with that line and its author is a bot, because any user can write the
+marker into a comment.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+# ops.pull_request.comment writes it. Importing that needs a .venv.
+MARKER = "<!-- groundwork:report -->"
 _SECONDS = 30.0
 _PAGE = 100
 
@@ -23,6 +26,8 @@ def main(arguments: list[str]) -> int:
     try:
         (file,) = arguments
         body = Path(file).read_text(encoding="utf-8")
+        if not _is_report(body):
+            raise ValueError(f"{file} does not begin with the line {MARKER}")
         api = os.environ.get("GITHUB_API_URL", "https://api.github.com")
         issue = f"{api}/repos/{os.environ['GITHUB_REPOSITORY']}/issues/{int(os.environ['PULL_REQUEST'])}"
         token = os.environ["GITHUB_TOKEN"]
@@ -45,17 +50,21 @@ def main(arguments: list[str]) -> int:
 
 
 def _upsert(issue: str, token: str, body: str) -> str:
-    marker = body.partition("\n")[0]
     page = 1
     while True:
         comments = _call("GET", f"{issue}/comments?per_page={_PAGE}&page={page}", token)
         for comment in comments:
-            is_ours = comment["user"]["type"] == "Bot" and comment["body"].startswith(marker)
+            is_ours = comment["user"]["type"] == "Bot" and _is_report(comment["body"])
             if is_ours:
                 return str(_call("PATCH", comment["url"], token, {"body": body})["html_url"])
         if len(comments) < _PAGE:
             return str(_call("POST", f"{issue}/comments", token, {"body": body})["html_url"])
         page += 1
+
+
+def _is_report(body: str) -> bool:
+    # GitHub may return other line ends than it was given.
+    return body.partition("\n")[0].rstrip("\r") == MARKER
 
 
 def _call(method: str, url: str, token: str, content: dict[str, str] | None = None) -> Any:

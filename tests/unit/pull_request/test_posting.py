@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ops.pull_request.comment import MARKER
+from scripts import pull_request_comment
 from tests.promises import promise
 from tests.web_server import QuietHandler, served
 
@@ -72,8 +73,10 @@ def github() -> Iterator[GitHub]:
         yield api
 
 
-def post(github: GitHub, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    (folder / "comment.md").write_text(BODY)
+def post(
+    github: GitHub, folder: Path, body: str = BODY, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    (folder / "comment.md").write_text(body)
     given = {
         "GITHUB_API_URL": github.url,
         "GITHUB_REPOSITORY": "o/r",
@@ -96,6 +99,19 @@ def test_a_pull_request_without_a_comment_gets_one(github: GitHub, tmp_path: Pat
     done = post(github, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "html-1\n", "")
     assert [comment["body"] for comment in github.comments] == [BODY]
+
+
+@pytest.mark.parametrize("first", ["", "<!-- another-bot -->", f"{MARKER} x", f" {MARKER}"])
+def test_a_file_without_the_marker_replaces_no_comment(github: GitHub, tmp_path: Path, first: str) -> None:
+    """Code of the pull request writes the file."""
+    github.add("<!-- another-bot -->\n## blocked")
+    done = post(github, tmp_path, f"{first}\n## approved\n")
+    assert (done.returncode, github.calls) == (2, [])
+    assert f"does not begin with the line {MARKER}" in done.stderr
+
+
+def test_the_marker_of_the_script_is_that_of_the_report() -> None:
+    assert pull_request_comment.MARKER == MARKER
 
 
 @promise("a second run edits the first one's comment")
