@@ -105,6 +105,20 @@ def test_an_action_has_one_commit_everywhere() -> None:
     assert {action: commits for action, commits in pins.items() if len(commits) > 1} == {}
 
 
+def test_a_cache_that_is_restored_has_a_job_that_saves_it() -> None:
+    saved, restored = set(), set()
+    for _, _, job in jobs(FILES):
+        for step in job["steps"]:
+            action = step.get("uses", "").partition("@")[0]
+            # The key contains the architecture, which the runner decides.
+            if action == "actions/cache":
+                saved.add((job["runs-on"], step["with"]["path"], step["with"]["key"]))
+            elif action == "actions/cache/restore":
+                restored.add((job["runs-on"], step["with"]["path"], step["with"]["key"]))
+    assert restored
+    assert restored <= saved
+
+
 def test_every_command_is_an_existing_make_target() -> None:
     """So people can run the same commands, and no expression is inserted into a shell script."""
     cases: list[tuple[str, dict[str, Any]]] = [(w, s) for w, s in steps() if "run" in s]
