@@ -87,7 +87,7 @@ def passwords(
             names,
             grace_seconds=grace_seconds,
             keep_old=keep_old,
-            try_out=lambda tried: try_out(target, tried),
+            try_out=lambda tried, is_void: try_out(target, tried, old_is_void=is_void),
             say=_say,
         )
         result = {"stack": stack, **done.as_json(target.wanted()), "seconds": _since(started)}

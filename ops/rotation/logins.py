@@ -24,20 +24,38 @@ _CONNECT_SECONDS = 10
 _PROOF = re.compile("too many connections for (role|database)|connection slots are reserved")
 
 
-def try_out(stack: RotatedStack, names: Sequence[str]) -> None:
-    """Log in as each role with the URLs of the stack outputs. Raise OpsError if one fails."""
+def try_out(stack: RotatedStack, names: Sequence[str], *, old_is_void: bool = False) -> None:
+    """Log in as each role with the URLs of the stack outputs.
+
+    Raise OpsError if one fails. `old_is_void` is whether the old passwords are revoked.
+    """
+    try:
+        _log_in(stack, names)
+    except _LoginFailed as error:
+        raise _problem(stack.name, error, old_is_void) from None
+
+
+class _LoginFailed(Exception):
+    """A role cannot log in to a server. `code` is the command's exit code."""
+
+    def __init__(self, role: str, server: str, reason: str, code: Exit) -> None:
+        super().__init__(reason)
+        self.role, self.server, self.reason, self.code = role, server, reason, code
+
+
+def _log_in(stack: RotatedStack, names: Sequence[str]) -> None:
     database_urls, redis_urls = stack.urls()
     for name in names:
         if url := database_urls.get(name):
-            _log_in_to_postgres(stack.name, name, url)
+            _log_in_to_postgres(name, url)
         for url in server_urls(redis_urls[name]) if name in redis_urls else ():
-            _log_in_to_redis(stack.name, name, url)
+            _log_in_to_redis(name, url)
     for user in redis_acl.SERVER_USERS:
         if user.name in names:
             _log_in_between_servers(stack, user)
 
 
-def _log_in_to_postgres(stack: str, role: str, url: str) -> None:
+def _log_in_to_postgres(role: str, url: str) -> None:
     import psycopg
 
     from db.login import refusal_of
@@ -54,10 +72,10 @@ def _log_in_to_postgres(stack: str, role: str, url: str) -> None:
         # Without a state, a certificate is refused.
         refused = refusal.is_final and refusal.sqlstate is not None
         code = Exit.ERROR if refused else Exit.UNREACHABLE
-        raise _problem(stack, role, "Postgres", refusal.reason, code) from None
+        raise _LoginFailed(role, "Postgres", refusal.reason, code) from None
 
 
-def _log_in_to_redis(stack: str, role: str, url: str) -> None:
+def _log_in_to_redis(role: str, url: str) -> None:
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -69,9 +87,9 @@ def _log_in_to_redis(stack: str, role: str, url: str) -> None:
         with client:
             client.ping()
     except redis.AuthenticationError as error:
-        raise _problem(stack, role, "Redis", str(error), Exit.ERROR) from None
+        raise _LoginFailed(role, "Redis", str(error), Exit.ERROR) from None
     except (redis.RedisError, ssl.SSLError, OSError) as error:
-        raise _problem(stack, role, "Redis", str(error), Exit.UNREACHABLE) from None
+        raise _LoginFailed(role, "Redis", str(error), Exit.UNREACHABLE) from None
 
 
 def _log_in_between_servers(stack: RotatedStack, user: redis_acl.RedisUser) -> None:
@@ -84,30 +102,30 @@ def _log_in_between_servers(stack: RotatedStack, user: redis_acl.RedisUser) -> N
             try:
                 members[client].ask(user, "PING", members[target])
             except KeyError as error:
-                raise _problem(
-                    stack.name, user.name, "Redis", f"{error.args[0]} is missing", Exit.UNREACHABLE
+                raise _LoginFailed(
+                    user.name, "Redis", f"{error.args[0]} is missing", Exit.UNREACHABLE
                 ) from None
             except DockerError as error:
                 refused = "refuses user" in str(error)
-                raise _problem(
-                    stack.name, user.name, target, str(error), Exit.ERROR if refused else Exit.UNREACHABLE
+                raise _LoginFailed(
+                    user.name, target, str(error), Exit.ERROR if refused else Exit.UNREACHABLE
                 ) from None
 
 
-def _problem(stack: str, role: str, server: str, reason: str, code: Exit) -> OpsError:
+def _problem(stack: str, error: _LoginFailed, old_is_void: bool) -> OpsError:
     # libpq does not report why a certificate is rejected.
-    is_refused = "certificate" in reason
+    is_refused = "certificate" in error.reason
     renew = f"renew an expired one with `groundwork rotate certificates --stack {stack}`"
     what = renew if is_refused else "fix the cause"
     # A role with one login has got its new password in place.
-    has_old = len(LOGINS.get(role, "")) != 1
-    old = (
-        "the old password is still accepted"
-        if has_old
-        else f"the former password of {role} is no longer accepted; only groundwork uses it"
-    )
+    if len(LOGINS.get(error.role, "")) == 1:
+        old = f"the former password of {error.role} is no longer accepted; only groundwork uses it"
+    elif old_is_void:
+        old = "the old password is revoked"
+    else:
+        old = "the old password is still accepted"
     return OpsError(
-        f"role {role} cannot log in to {server} with its new password ({reason});"
+        f"role {error.role} cannot log in to {error.server} with its new password ({error.reason});"
         f" {old}; {what}, then run this command again",
-        code,
+        error.code,
     )

@@ -86,18 +86,19 @@ def rotate_passwords(
     *,
     grace_seconds: float,
     keep_old: bool,
-    try_out: Callable[[Sequence[str]], None],
+    try_out: Callable[[Sequence[str], bool], None],
     say: Say,
     sleep: Callable[[float], None] = time.sleep,
 ) -> PasswordRotation:
     """Rotate every role to its next password, or complete a rotation that has begun.
 
-    `try_out` raises OpsError if a role cannot log in with its current password. The old passwords are kept then.
+    `try_out(roles, old_is_void)` raises OpsError if a role cannot log in with its current password. The old passwords
+    are kept then, unless they are void already.
     """
     done = PasswordRotation(tuple(names))
 
     def wait(moved_at: dt.datetime) -> None:
-        try_out(names)
+        try_out(names, False)
         ends = moved_at + dt.timedelta(seconds=grace_seconds)
         done.ended = _wait(stack, old_logins(stack.wanted(), names), ends, say, sleep)
 
@@ -111,7 +112,7 @@ def rotate_passwords(
     )
     course = take_steps(stack, plan, keep_old=keep_old, say=say)
     if course.ended or not course.is_over:
-        try_out(names)
+        try_out(names, course.is_over)
     conclude(stack, names, course.ended, say)
     done.resumed, done.old_is_void = course.resumed, course.is_over
     return done

@@ -15,13 +15,13 @@ from tests.cases import in_case
 FAILED = 'connection failed: connection to server at "::1", port 5432 failed: FATAL:  '
 
 
-def _try_out(monkeypatch: pytest.MonkeyPatch, role: str, reason: str) -> None:
+def _try_out(monkeypatch: pytest.MonkeyPatch, role: str, reason: str, *, old_is_void: bool = False) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise psycopg.OperationalError(FAILED + reason)
 
     monkeypatch.setattr("db.session.connect", refuse)
     stack = SimpleNamespace(name="dev", urls=lambda: ({role: "postgresql://x"}, {}))
-    try_out(cast(Any, stack), [role])
+    try_out(cast(Any, stack), [role], old_is_void=old_is_void)
 
 
 def test_a_limit_that_is_checked_after_the_password_proves_the_password(
@@ -53,6 +53,13 @@ def test_another_failure_keeps_the_old_password(
     assert raised.value.exit_code == code
     assert reason in str(raised.value)
     assert "; the old password is still accepted; fix the cause, then" in str(raised.value)
+
+
+def test_a_failure_after_the_last_step_does_not_call_the_old_password_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(OpsError, match="; the old password is revoked; fix the cause, then"):
+        _try_out(monkeypatch, "app", "the database system is starting up", old_is_void=True)
 
 
 def test_the_former_password_of_a_role_with_one_login_is_not_called_accepted(

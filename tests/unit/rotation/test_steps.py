@@ -22,7 +22,7 @@ POINTS = 24
 
 
 def rotate(stack: FakeStack, *names: str, **options: Any) -> PasswordRotation:
-    given: dict[str, Any] = {"grace_seconds": 0.0, "keep_old": False, "try_out": lambda _: None}
+    given: dict[str, Any] = {"grace_seconds": 0.0, "keep_old": False, "try_out": lambda *_: None}
     given |= {"say": lambda _: None, "sleep": lambda _: None} | options
     return rotate_passwords(stack, names, **given)
 
@@ -109,15 +109,15 @@ def test_keep_old_stops_before_the_last_step_and_the_next_run_takes_it() -> None
 @promise("a killed rotation resumes at its step, and locks nobody out")
 def test_a_rotation_whose_last_step_another_up_applied_is_not_started_again() -> None:
     said: list[str] = []
-    tried: list[Sequence[str]] = []
+    tried: list[tuple[Sequence[str], bool]] = []
     stack = FakeStack()
     # The last step is requested, and its `up` has begun.
     kill(stack, POINTS - 5, "app")
     assert stack.written.of("app").accepted == (2,)
     stack.servers = stack.clients = stack.exported = stack.written
     ups = stack.ups
-    done = rotate(stack, "app", try_out=tried.append, say=said.append)
-    assert (done.resumed, done.old_is_void, stack.ups, tried) == (("app",), True, ups, [("app",)])
+    done = rotate(stack, "app", try_out=lambda *given: tried.append(given), say=said.append)
+    assert (done.resumed, done.old_is_void, stack.ups, tried) == (("app",), True, ups, [(("app",), True)])
     assert said[-1] == (
         "the interrupted rotation of app is complete; run the same command again for another one"
     )
@@ -151,7 +151,8 @@ def test_an_unfinished_rotation_is_finished_together_with_a_new_one() -> None:
 
 @promise("a new password that does not work does not replace the old one")
 def test_a_new_password_that_does_not_work_keeps_the_old_one() -> None:
-    def refuse(_: Sequence[str]) -> None:
+    def refuse(_: Sequence[str], old_is_void: bool) -> None:
+        assert not old_is_void
         raise OpsError("no way in")
 
     stack = FakeStack()
