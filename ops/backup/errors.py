@@ -24,10 +24,7 @@ class DamagedPages(BackupError):
     """A new backup, `made`, contains pages whose checksum is wrong, because the server's data is damaged."""
 
     exit_code = Exit.MISMATCH
-
-    def __init__(self, made: Backup, message: str) -> None:
-        super().__init__(message)
-        self.made = made
+    made: Backup
 
 
 class RecoveryFailed(BackupError):

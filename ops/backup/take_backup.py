@@ -67,12 +67,13 @@ def take_backup(site: BackupSite, *, kind: str | None, progress: Progress) -> Ba
         report_gaps(after, progress)
         made = max(after.backups, key=lambda b: b.stop)
         if made.is_damaged:
-            raise DamagedPages(
-                made,
+            damaged = DamagedPages(
                 f"the data of stack {site.stack!r} is damaged: backup {made.label} has pages with a wrong checksum in"
                 f" {_damaged(site.primary, made)}; older backups are kept until a backup has none; see docs/backup.md,"
-                " Damaged pages",
+                " Damaged pages"
             )
+            damaged.made = made
+            raise damaged
         _expire(site.primary, after, restored_at, progress)
     return made
 

@@ -133,7 +133,9 @@ def test_a_backup_with_damaged_pages_is_printed_although_the_command_fails(
     made = Backup("20260501-F", "full", now, now, 1, 1, segment, segment, 0, "15-1", is_damaged=True)
 
     def fail(*_: object, **__: object) -> None:
-        raise DamagedPages(made, "the data is damaged")
+        error = DamagedPages("the data is damaged")
+        error.made = made
+        raise error
 
     patches = STACK | {
         "ops.backup.rds.Instance.of": answers(None),
