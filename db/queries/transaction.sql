@@ -1,4 +1,4 @@
--- Transaction control. Savepoints with the same name nest: the name refers to the latest one.
+-- Transaction control. A number follows the names of savepoints.
 
 -- name: begin_transaction :write
 -- Begin a transaction.
