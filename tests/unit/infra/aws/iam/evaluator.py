@@ -32,7 +32,10 @@ VALUES = {
     "REPOSITORY_ID": "2002",
     "OWNER": "acme",
     "REPOSITORY": "shop",
+    "DBI_RESOURCE_ID": "db-POSTGRES",
 }
+# The resource ids of the stack's primary and its read replica, each in its own line of the boundary.
+INSTANCES = ("db-POSTGRES", "db-POSTGRES-REPLICA-1")
 _GITHUB = "token.actions.githubusercontent.com"
 _KEYS = {
     "aws:ViaAWSService",
@@ -79,20 +82,31 @@ class Request:
             _require_key(key)
 
 
-def load(*names: str) -> list[Statement]:
+def load(*names: str, instances: Sequence[str] = INSTANCES) -> list[Statement]:
     """Return the statements of files in docs/iam, with the placeholders replaced."""
-    return [statement for name in names for statement in _load(name)]
+    return [statement for name in names for statement in _load(name, tuple(instances))]
 
 
-def text(name: str) -> str:
-    """Return a file in docs/iam with the placeholders replaced."""
+def text(name: str, instances: Sequence[str] = INSTANCES) -> str:
+    """Return a file in docs/iam with the placeholders replaced, and the line of the instances repeated for each."""
     pattern = re.compile(r"\b(" + "|".join(sorted(VALUES, key=len, reverse=True)) + r")\b")
-    return pattern.sub(lambda match: VALUES[match[1]], (FOLDER / name).read_text())
+    content = with_instances((FOLDER / name).read_text(), instances)
+    return pattern.sub(lambda match: VALUES[match[1]], content)
+
+
+def with_instances(content: str, instances: Sequence[str]) -> str:
+    """Repeat the line that has the id of an instance, and replace the id in each."""
+    return re.sub(
+        r"^.*\bDBI_RESOURCE_ID\b.*$",
+        lambda line: ",\n".join(line[0].replace("DBI_RESOURCE_ID", each) for each in instances),
+        content,
+        flags=re.MULTILINE,
+    )
 
 
 @lru_cache
-def _load(name: str) -> tuple[Statement, ...]:
-    return tuple(json.loads(text(name))["Statement"])
+def _load(name: str, instances: tuple[str, ...]) -> tuple[Statement, ...]:
+    return tuple(json.loads(text(name, instances))["Statement"])
 
 
 def allowed(

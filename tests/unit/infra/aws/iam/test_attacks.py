@@ -216,6 +216,8 @@ AS_SET_UP = {
         "iam:CreatePolicyVersion", arn("iam", "policy/ci-groundwork-deploy-servers-unit")
     ),
 }
+# The value of DBI_RESOURCE_ID before the instance exists.
+FIRST_UP = ("db-*",)
 EVERYTHING: list[Statement] = [{"Effect": "Allow", "Action": "*", "Resource": "*"}]
 # A role with the boundary whose own policy allows everything.
 AS_ROLE = {
@@ -233,6 +235,24 @@ AS_ROLE = {
     "read the state": on("s3:GetObject", "state-bucket/.pulumi/stacks/groundwork/unit.json"),
     "start an instance": on("ec2:RunInstances", "instance/*"),
     "delete the database": on("rds:DeleteDBInstance", "db:groundwork-unit"),
+    "log in to Postgres of prod as migrator": on("rds-db:connect", "dbuser:db-PROD/migrator_a"),
+    "log in to a read replica of prod": on("rds-db:connect", "dbuser:db-PROD-REPLICA-1/app_a"),
+    "log in to an instance whose id begins like its own": on("rds-db:connect", "dbuser:db-POSTGRES2/app_a"),
+    "log in to Redis of prod": on("elasticache:Connect", "replicationgroup:groundwork-prod"),
+    "log in as a user of prod's Redis": on("elasticache:Connect", "user:groundwork-prod-app"),
+    "read the password of prod's administrator": on(
+        "secretsmanager:GetSecretValue",
+        "secret:rds!db-8",
+        {"aws:ResourceTag/aws:rds:primaryDBInstanceArn": arn("rds", "db:groundwork-prod")},
+    ),
+    "read the password of prod with replicas": on(
+        "secretsmanager:GetSecretValue", "secret:groundwork-prod-postgres-admin-1"
+    ),
+    "decrypt with a key of prod": on(
+        "kms:Decrypt", "key/prod", PROD | {"kms:ViaService": f"secretsmanager.{REGION}.amazonaws.com"}
+    ),
+    "pull an image of prod": on("ecr:BatchGetImage", "repository/groundwork-prod-access"),
+    "write into a log of prod": on("logs:PutLogEvents", "log-group:/groundwork/prod/access:log-stream:x"),
 }
 
 
@@ -294,6 +314,18 @@ def test_a_role_that_the_deploy_role_made_cannot() -> None:
         with in_case(attack):
             assert allowed(AS_ROLE[attack], EVERYTHING)
             assert not allowed(AS_ROLE[attack], EVERYTHING, boundary=load("boundary.json"))
+
+
+@promise(
+    "the deploying identity may do what the program needs, and only with resources of its own stack",
+    control=True,
+)
+def test_the_boundary_of_the_first_up_allows_logins_to_every_instance_and_nothing_else() -> None:
+    """docs/aws-operations.md says so: no role for CI may exist until the ids are in the boundary."""
+    boundary = load("boundary.json", instances=FIRST_UP)
+    still = {attack for attack in AS_ROLE if allowed(AS_ROLE[attack], EVERYTHING, boundary=boundary)}
+    assert still == {attack for attack in AS_ROLE if AS_ROLE[attack].action == "rds-db:connect"}
+    assert len(still) == 3
 
 
 # Statements of an earlier version of these policies.

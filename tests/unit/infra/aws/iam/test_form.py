@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import jmespath
 import pytest
 
 from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.documentation.pages import ROOT
-from tests.unit.infra.aws.iam.evaluator import FOLDER, STACK, VALUES, text
+from tests.unit.infra.aws.iam.evaluator import FOLDER, STACK, VALUES, text, with_instances
 from tests.unit.infra.aws.iam.identities import SET_UP
 from tests.unit.infra.aws.models.shapes import service
 
@@ -36,7 +37,10 @@ LONGEST = {
     "VPC_ID": 21,
     "SUBNET_ID": 24,
     "ROUTE_TABLE_ID": 21,
+    "DBI_RESOURCE_ID": 29,
 }
+# A primary, five read replicas, a restored instance and the one before it.
+MOST_INSTANCES = 8
 READS = re.compile(r"\w+:(Describe|Get|List)\w*\*?")
 # A preview decrypts the state.
 READS_BESIDES = {"kms:Decrypt"}
@@ -73,7 +77,8 @@ def test_a_policy_has_a_form_that_iam_accepts() -> None:
 @promise("the policies are valid, and shorter than IAM's limit with the longest values")
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_policy_is_not_longer_than_iam_accepts(name: str) -> None:
-    content = (FOLDER / name).read_text()
+    content = with_instances((FOLDER / name).read_text(), ["DBI_RESOURCE_ID"] * MOST_INSTANCES)
+    assert content.count("DBI_RESOURCE_ID") == (MOST_INSTANCES if name == "boundary.json" else 0)
     placeholders = re.compile(r"\b(" + "|".join(sorted(LONGEST, key=len, reverse=True)) + r")\b")
     filled = placeholders.sub(lambda match: "x" * LONGEST[match[1]], re.sub(r"\s", "", content))
     assert len(filled) > len(re.sub(r"\s", "", content)) / 2
@@ -114,6 +119,61 @@ def test_every_name_and_tag_is_limited_to_the_environment() -> None:
                 for key in re.findall(r'"aws:(\w+)/project": "groundwork"', json.dumps(statement)):
                     assert f'"aws:{key}/stack": "ENVIRONMENT"' in json.dumps(statement), statement["Sid"]
     assert STACK in text("deploy-servers.json")
+
+
+# Sid and resource of each permission for something that no name, tag or id limits to the environment. The pages that
+# explain the limits of the policies have a line for each: docs/aws-operations.md, or docs/adr/0026.
+SHARED: dict[str, set[tuple[str, str]]] = {
+    "boundary.json": {
+        ("SignInToRegistry", "*"),
+        ("WriteEnhancedMonitoring", "arn:aws:logs:REGION:ACCOUNT:log-group:RDS*"),
+    },
+    "deploy-servers.json": {
+        ("EncryptStateSecrets", "arn:aws:kms:REGION:ACCOUNT:key/STATE_KEY"),
+        # With ModifyDBInstance, which needs the instance too.
+        ("Postgres", "arn:aws:rds:REGION:ACCOUNT:og:default:*"),
+        # Only through RDS, for an instance that the identity may change.
+        ("PasswordManagedByRds", "arn:aws:secretsmanager:REGION:ACCOUNT:secret:rds!*"),
+    },
+    "deploy-roles.json": set(),
+    "deploy-surroundings.json": {
+        # A rule needs a group too, which is limited by its tags.
+        ("CreateRules", "arn:aws:ec2:REGION:ACCOUNT:security-group-rule/*"),
+        ("SignInToRegistry", "*"),
+    },
+}
+
+
+def test_every_other_permission_is_limited_to_the_environment() -> None:
+    for name, shared in SHARED.items():
+        with in_case(name):
+            found = set()
+            for statement in statements(name):
+                limits = json.dumps(statement.get("Condition", {}))
+                if statement["Effect"] == "Allow" and "ENVIRONMENT" not in limits:
+                    resources = statement["Resource"]
+                    found |= {
+                        (statement["Sid"], each)
+                        for each in ([resources] if isinstance(resources, str) else resources)
+                        if not re.search(r"\b(ENVIRONMENT|DBI_RESOURCE_ID)\b", each)
+                    }
+            assert found == shared
+
+
+def test_the_documented_command_shows_the_ids_of_the_stacks_instances_only() -> None:
+    page = (ROOT / "docs" / "aws-operations.md").read_text()
+    (query,) = re.findall(r'--query "(DBInstances\[[^"]+)"', page)
+    names = [
+        "groundwork-staging",
+        "groundwork-staging-replica-1",
+        "groundwork-staging-restored-20260101-000000",
+    ]
+    described = [
+        {"DBInstanceIdentifier": name, "DbiResourceId": f"db-{number}"}
+        for number, name in enumerate([*names, "groundwork-prod", "company", "a-groundwork-staging"])
+    ]
+    found = jmespath.search(query, {"DBInstances": described})
+    assert found == [[name, f"db-{number}"] for number, name in enumerate(names)]
 
 
 @promise("the preview policy allows reads only, and no read of passwords or rows")

@@ -11,7 +11,7 @@ import pytest
 from tests.cases import in_case
 from tests.promises import promise
 from tests.unit.infra.aws.iam import needs_of_network, needs_of_servers, needs_of_surroundings
-from tests.unit.infra.aws.iam.evaluator import Request, Statement, allowed, load
+from tests.unit.infra.aws.iam.evaluator import INSTANCES, Request, Statement, allowed, load
 from tests.unit.infra.aws.iam.identities import (
     BACKUP_COPIES,
     BOUNDARY_ARN,
@@ -220,6 +220,7 @@ def of_role(program: Program, role: str) -> list[Any]:
 USES = {
     "access": [
         Request("rds-db:connect", arn("rds-db", "dbuser:db-POSTGRES/app_a")),
+        Request("rds-db:connect", arn("rds-db", "dbuser:db-POSTGRES-REPLICA-1/app_a")),
         Request("elasticache:Connect", arn("elasticache", "user:groundwork-unit-app")),
     ],
     "bootstrap": [Request("rds-db:connect", arn("rds-db", "dbuser:db-POSTGRES/migrator_a"))],
@@ -249,6 +250,20 @@ def test_the_boundary_lets_the_tasks_work() -> None:
         Request("logs:PutLogEvents", arn("logs", "log-group:RDSOSMetrics:log-stream:db-1")),
     ]
     assert [request for request in used if not allowed(request, boundary)] == []
+
+
+@promise("the deploying identity may do what the program needs, and only with resources of its own stack")
+def test_the_boundary_allows_every_login_of_the_login_policies(program: Program) -> None:
+    boundary, checked = load("boundary.json"), set()
+    for name, policy in program.of_type(TYPES["policy"]).items():
+        for statement in document(policy.inputs["policy"]):
+            if name.startswith("login-"):
+                for resource in statement["Resource"]:
+                    assert allowed(Request(statement["Action"], resource), boundary), (name, resource)
+                    checked.add((statement["Action"], resource.partition("/")[0]))
+    instances = {resource for action, resource in checked if action == "rds-db:connect"}
+    assert instances == {arn("rds-db", f"dbuser:{instance}") for instance in INSTANCES}
+    assert len(checked) > len(instances)
 
 
 @promise("the deploying identity may do what the program needs, and only with resources of its own stack")
