@@ -62,6 +62,7 @@ def restore(instance: Instance, moment: datetime | None, progress: Progress) -> 
         "restore": "done",
         "target": "LATEST" if moment is None else show_time(moment),
         "instance": name,
+        "resourceId": restored["DbiResourceId"],
         "createdAt": restored["InstanceCreateTime"].isoformat(),
         "endpoint": restored.get("Endpoint", {}).get("Address"),
         "adopt": f"groundwork restore --adopt {name} --stack {instance.stack}",
@@ -72,7 +73,8 @@ def restore_lines(document: dict[str, Any]) -> list[str]:
     """Describe the restored instance, and how to switch to it."""
     return [
         f"restored {document['instance']} to {document['target']}; inspect it at {document['endpoint']}.",
-        "The stack still uses its own instance, which is unchanged. To switch, stop the application and run",
+        "The stack still uses its own instance, which is unchanged. If the stack has a permissions boundary, first add"
+        f" {document['resourceId']} to it (docs/aws-operations.md). To switch, stop the application and run",
         f"  {document['adopt']}",
     ]
 

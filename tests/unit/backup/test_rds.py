@@ -140,7 +140,10 @@ def test_a_restore_creates_an_instance_with_the_sources_groups(instance: Instanc
     assert source["EnabledCloudwatchLogsExports"]
     assert not restored.get("EnabledCloudwatchLogsExports")
     command = f"groundwork restore --adopt {document['instance']} --stack prod"
-    assert rds_commands.restore_lines(document)[-1] == f"  {command}"
+    lines = rds_commands.restore_lines(document)
+    assert lines[-1] == f"  {command}"
+    assert document["resourceId"] == restored["DbiResourceId"]
+    assert f"first add {restored['DbiResourceId']} to it" in " ".join(lines)
 
 
 def test_the_same_restore_again_continues_with_its_instance(instance: Instance, said: list[str]) -> None:
