@@ -44,6 +44,13 @@ class DoneWrite(msgspec.Struct, frozen=True):
     record_id: int | None
 
 
+class ForgottenKeys(msgspec.Struct, frozen=True):
+    """The number of idempotency keys that one batch deleted, and the time of the newest of them."""
+
+    deleted: int
+    last: datetime | None
+
+
 class SealedTokens(msgspec.Struct, frozen=True):
     """A user's encrypted tokens."""
 

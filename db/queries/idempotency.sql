@@ -20,7 +20,21 @@ SELECT purpose, record_id FROM idempotency_keys WHERE key = %(key)s FOR UPDATE;
 UPDATE idempotency_keys SET record_id = %(record_id)s WHERE key = %(key)s RETURNING key;
 
 -- name: forget_keys :write
--- Delete keys older than a day.
--- takes: nothing
--- gives: str
-DELETE FROM idempotency_keys WHERE created_at < now() - interval '1 day' RETURNING key;
+-- Delete keys older than a day, the oldest first, up to a number of them and from a time on. Skips keys that another
+-- transaction holds.
+-- takes: since datetime, batch_size int
+-- gives: ForgottenKeys
+-- never null: deleted
+WITH forgotten AS (
+    DELETE FROM idempotency_keys
+    WHERE key = ANY(ARRAY(
+        SELECT key
+        FROM idempotency_keys
+        WHERE created_at >= %(since)s AND created_at < now() - interval '1 day'
+        ORDER BY created_at
+        LIMIT %(batch_size)s
+        FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING created_at
+)
+SELECT count(*) AS deleted, max(created_at) AS last FROM forgotten;

@@ -1,12 +1,16 @@
-"""Maintenance runs once a day by the wall clock, also on a machine that sleeps."""
+"""Maintenance runs once a day by the wall clock, also on a machine that sleeps. Its tasks fail separately."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
+from db.errors import DbError, DeadlineExceeded
+from db.rows import ForgottenKeys
 from ops.serve import maintenance
 from tests.cases import in_case
 
@@ -21,6 +25,8 @@ class Machine:
         self.now = 0.0
         # The times at which maintenance ran.
         self.runs: list[float] = []
+        # The error of each task that fails.
+        self.failing: dict[str, DbError] = {}
         self._jumps = list(jumps)
         self._is_over = asyncio.Event()
         self.pool = self
@@ -32,10 +38,19 @@ class Machine:
         self.now += seconds + self._jumps.pop(0)
 
     async def fetch_all(self, *_: Any) -> list[Any]:
+        self._run("partitions")
+        return []
+
+    async def fetch_one(self, *_: Any) -> ForgottenKeys:
+        self._run("idempotency_keys")
+        return ForgottenKeys(0, None)
+
+    def _run(self, task: str) -> None:
         # A run calls two queries.
         if self.runs[-1:] != [self.now]:
             self.runs.append(self.now)
-        return []
+        if task in self.failing:
+            raise self.failing[task]
 
     async def maintain(self) -> list[float]:
         """Run maintenance until the last jump, and return when it ran."""
@@ -58,3 +73,35 @@ def test_maintenance_runs_once_a_day_by_the_wall_clock(monkeypatch: pytest.Monke
             patched.setattr(maintenance, "time", lambda machine=machine: machine.now)
             patched.setattr(asyncio, "sleep", machine.sleep)
             assert asyncio.run(machine.maintain()) == expected
+
+
+@pytest.mark.parametrize("task", ["partitions", "idempotency_keys"])
+def test_a_task_that_fails_does_not_stop_the_other_one(
+    task: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "groundwork.serve.maintenance")
+    machine = Machine(0.0, 0.0)
+    # The metric is 0 before the first success.
+    machine.now = DAY
+    for each in ("partitions", "idempotency_keys"):
+        maintenance.LAST_SUCCESS.labels(each).set(0)
+    machine.failing = {task: DeadlineExceeded("no answer within 8 s")}
+    monkeypatch.setattr(maintenance, "time", lambda: machine.now)
+    monkeypatch.setattr(asyncio, "sleep", machine.sleep)
+    assert asyncio.run(machine.maintain()) == [DAY, DAY + 10, DAY + 20]
+    succeeded = {each: _last_success(each) for each in ("partitions", "idempotency_keys")}
+    assert succeeded == {"partitions": DAY, "idempotency_keys": DAY, task: 0}
+    messages = [record.getMessage() for record in caplog.records]
+    failure = {
+        "partitions": "partitions of activities are not created",
+        "idempotency_keys": "old idempotency keys are not deleted",
+    }
+    success = {
+        "partitions": "old idempotency keys are deleted",
+        "idempotency_keys": "partitions of activities are there",
+    }
+    assert sorted(messages) == sorted([f"{failure[task]}: no answer within 8 s; trying again", success[task]])
+
+
+def _last_success(task: str) -> float | None:
+    return REGISTRY.get_sample_value("groundwork_maintenance_last_success_timestamp_seconds", {"task": task})
