@@ -9,11 +9,11 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import ClassVar
 
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from ops.errors import OpsError
 
@@ -24,45 +24,87 @@ GRACEFUL_SECONDS = 5
 
 # A request of ours is one small packet. Prometheus and health checks send it at once.
 REQUEST_SECONDS = 10
-# Connections without a request in progress. One more closes the one that has waited longest.
+# From the request until the client has read the answer. Prometheus itself gives up a scrape after 10 s.
+ANSWER_SECONDS = 10
+# The time that a client gets for the rest of its answer once the service is stopping.
+STOPPING_SECONDS = 1
+# Connections that wait for their client, which has to send its request or to read its answer. One more closes the one
+# that has waited longest.
 WAITING_LIMIT = 256
 
 
-class _BoundedProtocol(H11Protocol):
-    """An HTTP connection that must send each request within REQUEST_SECONDS. uvicorn would wait forever."""
+class _ServerState(ServerState):
+    """What all connections of a server know."""
 
-    _waiting: ClassVar[dict[_BoundedProtocol, asyncio.TimerHandle]] = {}
+    def __init__(self) -> None:
+        super().__init__()
+        # A dict because it keeps the order.
+        self.waiting: dict[_BoundedProtocol, None] = {}
+        self.is_stopping = False
+
+
+class _BoundedProtocol(H11Protocol):
+    """An HTTP connection for one request. A timer runs as long as the connection is open.
+
+    uvicorn would wait forever for a request, and for a client that does not read. Each answer contains
+    `Connection: close`, so that a client cannot send further requests while it does not read the answers.
+    """
+
+    server_state: _ServerState
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._set_timer(REQUEST_SECONDS)
         self._wait()
+        if self.server_state.is_stopping:
+            # It was accepted just before the listening socket was closed.
+            self.shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._cancel_timer()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
         super().handle_events()
-        if self._is_answering():
+        # Only once: the rest of a request's body does not prolong the time for the answer.
+        if self in self.server_state.waiting and self._is_answering():
             self._stop_waiting()
+            self._set_timer(ANSWER_SECONDS)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if not self.transport.is_closing() and not self._is_answering():
+        # The answer is written. What the client does not read stays in the buffer, and the connection stays open.
+        if self.transport.get_write_buffer_size():
             self._wait()
+            if self.server_state.is_stopping:
+                self._set_timer(STOPPING_SECONDS)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if not self._is_answering():
+            self._set_timer(STOPPING_SECONDS)
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
     def _wait(self) -> None:
-        self._stop_waiting()
-        if len(self._waiting) >= WAITING_LIMIT:
-            next(iter(self._waiting))._give_up()
-        self._waiting[self] = self.loop.call_later(REQUEST_SECONDS, self._give_up)
+        waiting = self.server_state.waiting
+        if len(waiting) >= WAITING_LIMIT:
+            next(iter(waiting))._give_up()
+        waiting[self] = None
 
     def _stop_waiting(self) -> None:
-        if (timer := self._waiting.pop(self, None)) is not None:
-            timer.cancel()
+        self.server_state.waiting.pop(self, None)
+
+    def _set_timer(self, seconds: float) -> None:
+        self._cancel_timer()
+        self._timer = self.loop.call_later(seconds, self._give_up)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _give_up(self) -> None:
         self._stop_waiting()
@@ -74,6 +116,7 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
+        self.server_state: _ServerState = _ServerState()
         self._stopping = asyncio.Event()
 
     async def main_loop(self) -> None:
@@ -82,6 +125,10 @@ class _Server(uvicorn.Server):
             with suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self._stopping.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.server_state.is_stopping = True
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -133,15 +180,21 @@ def run(app: Starlette, listener: socket.socket) -> None:
     """Serve until asked to stop. Requests in progress are finished first."""
     host, port = listener.getsockname()[:2]
     _logger.info("listening", extra={"host": host, "port": port})
-    config = uvicorn.Config(
+    asyncio.run(_Server(_configuration(app)).serve(sockets=[listener]))
+    _logger.info("stopped")
+
+
+def _configuration(app: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         log_config=None,
         lifespan="on",
         http=_BoundedProtocol,
+        # uvicorn would hand such a connection over to a protocol without limits.
+        ws="none",
+        headers=[("Connection", "close")],
         # As many again may be answered. Further ones get 503.
         limit_concurrency=2 * WAITING_LIMIT,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         server_header=False,
     )
-    asyncio.run(_Server(config).serve(sockets=[listener]))
-    _logger.info("stopped")

@@ -107,7 +107,7 @@ def test_it_becomes_ready_and_names_every_check(served: Service) -> None:
 
 @contextmanager
 def slow_clients(port: int, count: int, sent: bytes) -> Iterator[list[socket.socket]]:
-    """Open connections that send the beginning of a request, and nothing more."""
+    """Open connections that send these bytes and nothing more, and do not read."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, count + 1000)), hard))
     with ExitStack() as stack:
@@ -133,6 +133,16 @@ def test_two_thousand_slow_clients_do_not_keep_it_from_answering(served: Service
             # The others are closed in time, too.
             clients[-1].settimeout(limit(REQUEST_SECONDS))
             assert clients[-1].recv(1) == b"", sent
+
+
+@promise("clients that do not read their answers cannot keep others from being answered")
+def test_clients_that_pipeline_requests_and_read_nothing_do_not_keep_it_from_answering(
+    served: Service,
+) -> None:
+    # More answers than fit into the buffers of both sides.
+    with slow_clients(served.port, 600, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 400):
+        for path in ("/healthz", "/readyz", "/metrics"):
+            assert served.get(path)[0] == 200, path
 
 
 @promise("`/healthz` answers 200 whatever the servers do")
