@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import monotonic
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -18,6 +19,24 @@ from ops.serve.maintenance import Maintenance
 from ops.serve.readiness import ReadinessProbe
 from ops.serve.warming import StartWarming
 
+# How long an answer of /metrics is reused. Rendering takes some milliseconds, in which the outbox waits.
+METRICS_SECONDS = 0.1
+
+
+class MetricsPage:
+    """The metrics as Prometheus text, rendered at most ten times a second however many clients request them."""
+
+    def __init__(self) -> None:
+        self._text = b""
+        self._rendered_at = float("-inf")
+
+    def render(self) -> bytes:
+        """Return the metrics, rendered at most METRICS_SECONDS ago."""
+        if monotonic() - self._rendered_at >= METRICS_SECONDS:
+            self._text = generate_latest()
+            self._rendered_at = monotonic()
+        return self._text
+
 
 def make_app(data: AsyncDataAccess, warm_limit: int = 0) -> Starlette:
     """Create the application. Its lifespan opens `data`, and runs drainer and maintenance in the background."""
@@ -25,6 +44,7 @@ def make_app(data: AsyncDataAccess, warm_limit: int = 0) -> Starlette:
     maintenance = Maintenance(data)
     warming = StartWarming(data, warm_limit)
     probe = ReadinessProbe(data, drainer)
+    page = MetricsPage()
     disk.measure()
 
     @asynccontextmanager
@@ -48,7 +68,7 @@ def make_app(data: AsyncDataAccess, warm_limit: int = 0) -> Starlette:
         return JSONResponse(readiness.as_json(), status_code=200 if readiness.ready else 503)
 
     async def metrics(_: Request) -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(page.render(), media_type=CONTENT_TYPE_LATEST)
 
     routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
     return Starlette(routes=routes, lifespan=lifespan)
