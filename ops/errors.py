@@ -66,6 +66,7 @@ def _exit_codes() -> dict[type[Exception], Exit]:
             migrator.UnknownMigration: Exit.USAGE,
             migrator.PoolerRefused: Exit.REFUSED,
             migrator.PhaseOrder: Exit.REFUSED,
+            migrator.RevertOutdated: Exit.REFUSED,
             migrator.Unproven: Exit.REFUSED,
         }
     if "db.errors" in sys.modules:

@@ -91,6 +91,10 @@ class NotRevertible(MigrationError):
     """A migration to revert has no down file."""
 
 
+class RevertOutdated(MigrationError):
+    """Another migrator applied a newer migration after those to revert were chosen. Nothing was reverted."""
+
+
 class PhaseOrder(MigrationError):
     """A migration of the requested phase comes after a pending one of the other phase."""
 

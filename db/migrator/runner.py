@@ -7,12 +7,19 @@ or a kill, the next run can always continue.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from db.migrator.connection import Connection, open_connection
-from db.migrator.errors import DirtyMigration, LedgerMismatch, NoLedger, NotRevertible, PhaseOrder
+from db.migrator.errors import (
+    DirtyMigration,
+    LedgerMismatch,
+    NoLedger,
+    NotRevertible,
+    PhaseOrder,
+    RevertOutdated,
+)
 from db.migrator.events import Applied, Event, OnEvent, no_event
 from db.migrator.ledger import Ledger, LedgerRow, describe_absence, is_elsewhere, refuse_elsewhere
 from db.migrator.lock import migration_lock
@@ -175,39 +182,110 @@ def _unapplied(state: MigrationStatus, target: int | None, phase: Phase | None) 
     return todo
 
 
-def revert(
+def preview_revert(
     conninfo: str,
     migrations: Sequence[Migration],
     *,
     count: int = 1,
     target: int | None = None,
     ignore_missing: bool = False,
+) -> tuple[LedgerRow, ...]:
+    """Return the rows of the migrations that revert would revert, newest first, without changing anything.
+
+    Pass their versions to revert, so that it reverts no other ones if the ledger changes in the meantime.
+    """
+    if target:
+        require_version(target, migrations)
+    with open_connection(conninfo) as connection:
+        rows = _newest(read_status(connection, migrations, ignore_missing=ignore_missing), count, target)
+    by_version = {m.version: m for m in migrations}
+    for row in rows:
+        # A missing file is a problem that revert reports once no other migrator runs.
+        if row.version in by_version:
+            _require_down(by_version[row.version])
+    return rows
+
+
+def revert(
+    conninfo: str,
+    migrations: Sequence[Migration],
+    *,
+    count: int = 1,
+    target: int | None = None,
+    versions: Collection[int] | None = None,
+    ignore_missing: bool = False,
     limits: LockLimits = DEFAULT_LIMITS,
     on_event: OnEvent = no_event,
 ) -> tuple[Applied, ...]:
     """Revert the newest `count` migrations, or all above version `target`, and return them, newest first.
 
-    A `target` of 0 reverts all, also versions that are not above 0. Returns an empty tuple if no migration is applied.
-    Raises NotRevertible before anything runs if one of them has no down file.
+    A `target` of 0 reverts all, also versions that are not above 0. `versions` are those that preview_revert returned
+    for the same `count` and `target`. Without them, the migrations are chosen before the call waits for another
+    migrator. Those that the other migrator has reverted are skipped. Returns an empty tuple if nothing is left.
+
+    Raises NotRevertible before anything runs if one of them has no down file, and RevertOutdated if a migration that
+    would have to be reverted before them was applied in the meantime.
     """
     if target:
         require_version(target, migrations)
+    with open_connection(conninfo) as connection:
+        if versions is None:
+            state = read_status(connection, migrations, ignore_missing=ignore_missing)
+            versions = [row.version for row in _newest(state, count, target)]
+        chosen = frozenset(versions)
+        floor = min(chosen, default=None) if target is None else target or None
 
-    def newest(state: MigrationStatus) -> Sequence[Migration]:
-        versions = sorted((row.version for row in state.applied + state.interrupted), reverse=True)
-        chosen = versions[:count] if target is None else [v for v in versions if target == 0 or v > target]
-        by_version = {m.version: m for m in migrations}
-        todo = [by_version[version] for version in chosen]
-        for migration in todo:
-            if migration.down is None:
-                raise NotRevertible(
-                    f"{migration.up.path.name} has no down file, so it cannot be reverted; add"
-                    f" {migration.name}.down.sql, or revert no further than version {migration.version}"
-                )
-            migration.down.check()
-        return todo
+        def still_applied(state: MigrationStatus) -> Sequence[Migration]:
+            present = sorted((row.version for row in state.applied + state.interrupted), reverse=True)
+            _refuse_newer([v for v in present if v not in chosen and (floor is None or v > floor)], chosen)
+            by_version = {m.version: m for m in migrations}
+            for version in sorted((chosen - set(present)) & by_version.keys(), reverse=True):
+                on_event(Event("skipped", by_version[version], "another migrator has reverted it"))
+            todo = [by_version[version] for version in present if version in chosen]
+            for migration in todo:
+                _require_down(migration)
+            return todo
 
-    return _run(conninfo, migrations, "down", newest, ignore_missing, limits, on_event)
+        return _run(
+            conninfo,
+            migrations,
+            "down",
+            still_applied,
+            ignore_missing,
+            limits,
+            on_event,
+            first=connection,
+        )
+
+
+def _newest(state: MigrationStatus, count: int, target: int | None) -> tuple[LedgerRow, ...]:
+    rows = sorted(state.applied + state.interrupted, key=lambda row: row.version, reverse=True)
+    if target is None:
+        return tuple(rows[:count])
+    return tuple(row for row in rows if target == 0 or row.version > target)
+
+
+def _require_down(migration: Migration) -> None:
+    if migration.down is None:
+        raise NotRevertible(
+            f"{migration.up.path.name} has no down file, so it cannot be reverted; add"
+            f" {migration.name}.down.sql, or revert no further than version {migration.version}"
+        )
+    migration.down.check()
+
+
+def _refuse_newer(appeared: Sequence[int], chosen: Collection[int]) -> None:
+    if not appeared:
+        return
+    was = "was" if len(appeared) == 1 else "were"
+    what = f"version{'s' * (len(appeared) > 1)} {', '.join(map(str, appeared))}"
+    asked = (
+        f"{', '.join(map(str, sorted(chosen, reverse=True)))} to revert" if chosen else "nothing to revert"
+    )
+    raise RevertOutdated(
+        f"another migrator has applied {what} since `down` found {asked}; nothing was reverted. Run `groundwork migrate"
+        f" status`, and run `down` again if what {was} applied is to be reverted too"
+    )
 
 
 def _run(

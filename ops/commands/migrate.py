@@ -7,7 +7,7 @@ table lists.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from ops.number_range import IntegerRange
 from ops.output import print_json, print_line
 
 if TYPE_CHECKING:
-    from db.migrator import Event, Migration, MigrationStatus, Phase
+    from db.migrator import Event, LedgerRow, Migration, MigrationStatus, Phase
 
 _ELSEWHERE: dict[str, tuple[str, str, str]] = {
     "repair": ("ops.commands.migrate_ledger", "repair", "Repair the ledger if that is provably harmless"),
@@ -64,6 +64,8 @@ _ELSEWHERE: dict[str, tuple[str, str, str]] = {
     ),
 }
 _PHASES: tuple[Phase, ...] = ("expand", "contract")
+# The question of `down` names at most so many migrations.
+_MOST_NAMED = 10
 
 
 @click.group("migrate", cls=LazyGroup, elsewhere=_ELSEWHERE)
@@ -180,30 +182,45 @@ def down(
     as_json: bool,
 ) -> None:
     """Revert the newest COUNT migrations [default: 1]"""
-    from db.migrator import LockLimits, revert
+    from db.migrator import LockLimits, preview_revert, revert
 
-    with exit_codes():
-        migrations = read_migrations(folder)
-    conninfo = migration_database_to_change(url, stack)
-    what = f"the newest {count}" if target is None else f"everything above version {target}"
-    if target == 0:
-        what = "everything"
-    confirm(
-        f"Revert {what}? The objects they created are dropped with their rows.",
-        yes=yes,
-        unasked=f"reverting {what} drops tables with their rows",
-    )
     report = _Report("reverted", as_json, verbose)
     with report, exit_codes():
+        migrations = read_migrations(folder)
+        conninfo = migration_database_to_change(url, stack)
+        versions: list[int] | None = None
+        if not yes:
+            rows = preview_revert(
+                conninfo, migrations, count=count, target=target, ignore_missing=ignore_missing
+            )
+            versions = [row.version for row in rows]
+            _confirm_revert(rows, migrations)
         revert(
             conninfo,
             migrations,
             count=count,
             target=target,
+            versions=versions,
             ignore_missing=ignore_missing,
             limits=LockLimits(wait_seconds, lock_seconds, attempts),
             on_event=report.on_event,
         )
+
+
+def _confirm_revert(rows: Sequence[LedgerRow], migrations: Iterable[Migration]) -> None:
+    """Ask whether to revert these migrations, newest first. With nothing to revert there is no question."""
+    if not rows:
+        return
+    names = {m.version: m.name for m in migrations}
+    named = [names.get(row.version, f"{row.version} ({row.description})") for row in rows]
+    if len(named) > _MOST_NAMED:
+        named[_MOST_NAMED - 1 : -1] = ["..."]
+    what = ", ".join(named) if len(rows) == 1 else f"{len(rows)} migrations ({', '.join(named)})"
+    confirm(
+        f"Revert {what}? The objects that were created are dropped with their rows.",
+        yes=False,
+        unasked=f"reverting {what} drops tables with their rows",
+    )
 
 
 @migrate.command("new")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -12,6 +14,7 @@ from db.migrator import (
     SCHEMA_CHANGED_CHANNEL,
     Event,
     NotRevertible,
+    RevertOutdated,
     ScriptFailed,
     UnknownMigration,
     apply_pending,
@@ -19,6 +22,7 @@ from db.migrator import (
     revert,
     status,
 )
+from db.migrator.lock import lock_key
 from tests.cases import in_case
 from tests.conftest import Connection, Database
 from tests.integration.migrator.conftest import Write, applied_versions, tables
@@ -197,6 +201,50 @@ def test_nothing_is_reverted_if_one_of_the_migrations_cannot_be(
     apply_pending(url, migrations)
     with pytest.raises(NotRevertible, match=r"2_make_b\.up\.sql has no down file"):
         revert(url, migrations, target=0)
+    assert applied_versions(owner) == [1, 2, 3]
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize(("count", "target"), [(1, None), (2, None), (1, 1)])
+def test_two_reverts_at_once_revert_each_migration_once_and_no_other(
+    empty_database: Database, folder: Path, owner: Connection, count: int, target: int | None
+) -> None:
+    url, migrations = empty_database.url("migrator"), read_source(folder)
+    apply_pending(url, migrations)
+    owner.execute("SELECT pg_advisory_lock(%s)", [lock_key(empty_database.name)])
+    waiting = threading.Barrier(3)
+
+    def revert_one() -> int:
+        def on_event(event: Event) -> None:
+            if event.kind == "waiting":
+                waiting.wait(60)
+
+        return len(revert(url, migrations, count=count, target=target, on_event=on_event))
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(revert_one) for _ in range(2)]
+        waiting.wait(60)
+        owner.execute("SELECT pg_advisory_unlock_all()")
+        assert sum(run.result(timeout=60) for run in runs) == (1 if (count, target) == (1, None) else 2)
+    assert applied_versions(owner) == ([1, 2] if (count, target) == (1, None) else [1])
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize(("before", "target"), [(2, None), (2, 1), (1, 1), (0, None)])
+def test_a_revert_is_refused_if_a_newer_migration_was_applied_while_it_waited(
+    empty_database: Database, folder: Path, owner: Connection, before: int, target: int | None
+) -> None:
+    url, migrations = empty_database.url("migrator"), read_source(folder)
+    apply_pending(url, migrations[:before])
+    owner.execute("SELECT pg_advisory_lock(%s)", [lock_key(empty_database.name)])
+
+    def apply_the_rest(event: Event) -> None:
+        if event.kind == "waiting":
+            owner.execute("SELECT pg_advisory_unlock_all()")
+            apply_pending(url, migrations)
+
+    with pytest.raises(RevertOutdated, match=r"has applied versions? .*3.*nothing was reverted"):
+        revert(url, migrations, target=target, on_event=apply_the_rest)
     assert applied_versions(owner) == [1, 2, 3]
 
 

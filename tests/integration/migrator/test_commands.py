@@ -83,7 +83,7 @@ def test_version_0_is_named_and_reverted_like_any_other(run: Run, write: Write) 
     outcome = run("down", "--to", "0")
     assert (outcome.code, outcome.error) == (
         Exit.REFUSED,
-        "reverting everything drops tables with their rows; pass --yes to skip the question",
+        "reverting 3 migrations (1_a, 0_a, -1_a) drops tables with their rows; pass --yes to skip the question",
     )
     assert run("down", "--to", "0", "--yes").out.count("reverted") == 3
 
@@ -152,6 +152,56 @@ def test_down_unasked_is_refused_with_7_and_changes_nothing(
     assert tables(owner) == {"a"}
     assert "reverted 1_a (" in run("down", "--yes").out
     assert tables(owner) == set()
+
+
+@pytest.mark.parametrize("meanwhile", ["down", "up"])
+def test_down_reverts_only_the_migrations_that_its_question_names(
+    run: Run, write: Write, owner: Connection, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    for version in (1, 2, 3):
+        write(f"{version}_a.up.sql", f"CREATE TABLE t{version} ()")
+        write(f"{version}_a.down.sql", f"DROP TABLE t{version}")
+    run("up", "--to", "2")
+    questions: list[str] = []
+
+    def answer(question: str, **_: object) -> None:
+        questions.append(question)
+        if meanwhile == "up":
+            assert run("up").code == Exit.FINE
+        else:
+            assert run("down", "--yes").out.startswith("reverted 2_a")
+
+    monkeypatch.setattr("ops.commands.migrate.confirm", answer)
+    outcome = run("down")
+    assert questions == ["Revert 2_a? The objects that were created are dropped with their rows."]
+    if meanwhile == "up":
+        assert outcome.code == Exit.REFUSED
+        assert "another migrator has applied version 3 since" in outcome.error
+        assert tables(owner) == {"t1", "t2", "t3"}
+    else:
+        assert (outcome.code, outcome.out) == (Exit.FINE, "nothing was applied\n")
+        assert "2_a: another migrator has reverted it" in outcome.error
+        assert tables(owner) == {"t1"}
+
+
+def test_the_question_of_down_names_at_most_ten_migrations(run: Run, write: Write) -> None:
+    for version in range(1, 13):
+        write(f"{version}_a.up.sql", "SELECT 1")
+        write(f"{version}_a.down.sql", "SELECT 1")
+    run("up")
+    error = run("down", "--to", "0").error
+    assert error.startswith(
+        "reverting 12 migrations (12_a, 11_a, 10_a, 9_a, 8_a, 7_a, 6_a, 5_a, 4_a, ..., 1_a)"
+    )
+
+
+def test_down_asks_nothing_if_nothing_is_applied_or_a_down_file_is_missing(run: Run, write: Write) -> None:
+    write("1_a.sql", "SELECT 1")
+    assert run("down").code == Exit.FINE
+    run("up")
+    outcome = run("down")
+    assert outcome.code == Exit.ERROR
+    assert outcome.error.startswith("1_a.sql has no down file")
 
 
 def test_new_creates_files_that_up_then_applies(run: Run) -> None:
