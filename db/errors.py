@@ -44,6 +44,17 @@ class InvalidCursor(InvalidInput):
     """The cursor passed as `after` belongs to another listing, or was changed."""
 
 
+class InvalidRow(DbError, TypeError):
+    """A row of a result does not fit its type, or has a value that Python cannot represent, such as `infinity`.
+
+    The statement was executed. A write was applied, unless a transaction rolls it back. `query` is the query's name.
+    """
+
+    def __init__(self, query: str, problem: str) -> None:
+        super().__init__(f"query {query}: {problem}")
+        self.query = query
+
+
 class Unavailable(DbError):
     """No connection to Postgres was available. The message says why the last attempt to connect failed.
 

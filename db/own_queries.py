@@ -12,7 +12,7 @@ from msgspec import Struct, ValidationError, convert
 from psycopg.rows import BaseRowFactory
 from psycopg.types.json import Jsonb
 
-from db.errors import InvalidInput
+from db.errors import InvalidInput, InvalidRow
 from db.named_query import NamedQuery, parse_queries
 from db.validation import bigint, day, decimal, json_object, text, timestamp, uuid
 
@@ -125,8 +125,8 @@ def rows_of(query: NamedQuery, row: type[T]) -> BaseRowFactory[T]:
             except ValidationError as error:
                 # A union, such as int | None, has no name.
                 kind = row.__name__ if isinstance(row, type) else row
-                raise TypeError(
-                    f"query {query.name}: its columns ({', '.join(names)}) do not fit {kind}: {error}"
+                raise InvalidRow(
+                    query.name, f"its columns ({', '.join(names)}) do not fit {kind}: {error}"
                 ) from error
 
         return make

@@ -16,6 +16,7 @@ from db.errors import (
     DbError,
     DeadlineExceeded,
     InvalidInput,
+    InvalidRow,
     LockTimeout,
     OutcomeUnknown,
     QueryFailed,
@@ -143,11 +144,23 @@ def translate(
     if isinstance(error, psycopg.IntegrityError):
         return ConstraintViolated(query.name, error.diag.constraint_name, _reason(error), sqlstate=state)
     if isinstance(error, psycopg.DataError) and state is None:
+        # Of the parameters. An error of a result's values is translated by `unreadable`.
         return InvalidInput(query.name, "a value cannot be converted for Postgres")
     if state == _LOCK_STATE:
         return LockTimeout(query.name, _reason(error), sqlstate=state)
     kind = TransactionConflict if state in _CONFLICT_STATES else QueryFailed
     return kind(query.name, _reason(error), sqlstate=state)
+
+
+def unreadable(error: Exception, query: NamedQuery, columns: list[str]) -> InvalidRow:
+    """Translate an error of converting the answer to a statement. The message has no value of the answer."""
+    if not columns:
+        return InvalidRow(query.name, "it returned no columns; write `-- gives: nothing`")
+    return InvalidRow(
+        query.name,
+        f"a value in its columns ({', '.join(columns)}) cannot be represented in Python ({type(error).__name__}),"
+        " such as a date before year 1 or after 9999, or infinity; cast the column to text",
+    )
 
 
 def _reason(error: psycopg.Error) -> str:

@@ -103,8 +103,9 @@ class AsyncDataAccess:
         NamedTuple, for columns by position, or the type of a single column. The query takes part in `transaction()` and
         has the deadline, the retry and the metrics of all calls. Its rows are not cached.
 
-        Raises InvalidInput for a parameter that the query does not take, or of another type, and TypeError if the
-        columns do not fit `row`.
+        Raises InvalidInput for a parameter that the query does not take, or of another type. Raises InvalidRow, a
+        TypeError, if the columns do not fit `row` or have a value that Python cannot represent. A write was applied
+        nevertheless, unless a transaction rolls it back.
         """
         return await self.pool.read_all(query, checked_parameters(query, parameters), rows_of(query, row))
 

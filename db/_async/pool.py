@@ -21,7 +21,7 @@ from db._async.transaction import (
     innermost_block,
 )
 from db.deadline import Deadline, chosen_deadline, end_of_block, nearer, next_deadline
-from db.errors import DbError
+from db.errors import DbError, InvalidRow
 from db.isolation import DEFAULT, Isolation
 from db.named_query import NamedQuery, queries
 from db.query_call import QueryCall
@@ -105,6 +105,11 @@ class AsyncPool(AsyncLender):
                 connection = await transaction.begin_call(query.name, deadline)
                 try:
                     rows = await connection.fetch(query, parameters, row_factory)
+                except InvalidRow:
+                    # The statement has succeeded.
+                    if not query.is_read:
+                        transaction.wrote()
+                    raise
                 finally:
                     transaction.end_call()
                 if not query.is_read:

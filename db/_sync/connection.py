@@ -33,7 +33,7 @@ from db.login import LoginAttempts
 from db.named_query import NamedQuery
 from db.rows import BEGINNING
 from db.session import REPAIR, is_pinned
-from db.translation import DeadlinePassed, NotReplicated, ServerDemoted, note_unreplicated
+from db.translation import DeadlinePassed, NotReplicated, ServerDemoted, note_unreplicated, unreadable
 
 _T = TypeVar("_T")
 # Limit for the pool's own work (rollback, checks), which has no caller and no deadline.
@@ -204,7 +204,11 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
                 _logger.info("prepared statements are out of date; preparing them again")
                 self.deallocate_all()
                 cursor.execute(query.sql, parameters, prepare=True)
-        rows = [] if query.gives is None else cursor.fetchall()
+        try:
+            rows = [] if query.gives is None else cursor.fetchall()
+        except (psycopg.Error, ValueError, ArithmeticError, RecursionError) as error:
+            # The answer is here already, so only converting it has failed. The last three are those of JSON.
+            raise unreadable(error, query, [column.name for column in cursor.description or ()]) from error
         # Otherwise the Transformer would keep the result in memory.
         transformer.set_pgresult(None)
         if len(self._transformers) < _MAX_TRANSFORMERS:

@@ -15,7 +15,14 @@ import psycopg
 import pytest
 
 from db import AsyncDataAccess, DataAccess, load_queries
-from db.errors import ConstraintViolated, DeadlineExceeded, InvalidInput, OutcomeUnknown, QueryFailed
+from db.errors import (
+    ConstraintViolated,
+    DeadlineExceeded,
+    InvalidInput,
+    InvalidRow,
+    OutcomeUnknown,
+    QueryFailed,
+)
 from db.models import NewUser
 from tests.conftest import Database
 from tests.containers import Server, wait_until
@@ -49,9 +56,26 @@ UPDATE users SET username = %(name)s, preferences = %(preferences)s WHERE github
 -- takes: github_id int, name str
 -- gives: int
 INSERT INTO users (github_id, username) VALUES (%(github_id)s, %(name)s) RETURNING id;
+
+-- name: own_return :write
+-- Rename all users, and return a text as several types.
+-- takes: name str, moment str, json str
+-- gives: Moment
+UPDATE users SET username = %(name)s
+RETURNING
+    %(moment)s::text::timestamptz AS moment,
+    %(moment)s::text::timestamp::date AS day,
+    %(json)s::text::jsonb AS json;
+
+-- name: own_silent :write
+-- Rename all users, and return nothing.
+-- takes: name str
+-- gives: int
+WITH named AS (SELECT %(name)s AS name) UPDATE users SET username = named.name FROM named;
 """)
 BY_NAME, COUNT = QUERIES["own_users_by_name"], QUERIES["own_count"]
 RENAME, ADD = QUERIES["own_rename"], QUERIES["own_add"]
+RETURN, SILENT = QUERIES["own_return"], QUERIES["own_silent"]
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -128,6 +152,39 @@ def test_columns_that_do_not_fit_the_row_are_named(data: Any) -> None:
         ):
             data.fetch_all(BY_NAME, row, names=["ada"], since=None)
     assert data.fetch_one(COUNT, int) == 1
+
+
+def test_a_write_whose_result_python_cannot_represent_is_applied(data: Any) -> None:
+    user = data.users.add(NewUser(github_id=7, username="ada"))
+    nested = "[" * 3000 + "]" * 3000
+    bad = [("infinity", "1"), ("-infinity", "1"), ("0044-03-15 BC", "1"), ("10000-01-01", "1")]
+    bad += [("2026-01-01", "1" * 5000), ("2026-01-01", nested)]
+    for number, (moment, json) in enumerate(bad):
+        name = f"name {number}"
+        with pytest.raises(
+            InvalidRow, match=r"own_return: a value in its columns \(moment, day, json\)"
+        ) as caught:
+            data.fetch_all(RETURN, dict, name=name, moment=moment, json=json)
+        assert isinstance(caught.value, TypeError)
+        assert not isinstance(caught.value, InvalidInput)
+        assert data.users.find_by_github_id(7).username == name, moment
+    with pytest.raises(InvalidRow, match="own_silent: it returned no columns; write `-- gives: nothing`"):
+        data.fetch_all(SILENT, int, name="silent")
+    assert data.users.find_by_github_id(7).username == "silent"
+    assert data.fetch_one(RETURN, tuple, name="last", moment="2026-01-01", json="{}") is not None
+    assert data.users.find_by_github_id(7).id == user.id
+
+
+def test_a_write_whose_result_python_cannot_represent_is_part_of_its_transaction(data: Any) -> None:
+    data.users.add(NewUser(github_id=7, username="ada"))
+    with data.transaction():
+        with pytest.raises(InvalidRow):
+            data.fetch_all(RETURN, dict, name="grace", moment="infinity", json="1")
+        assert data.users.find_by_github_id(7).username == "grace"
+    assert data.users.find_by_github_id(7).username == "grace"
+    with pytest.raises(InvalidRow), data.transaction():
+        data.fetch_all(RETURN, dict, name="ada", moment="infinity", json="1")
+    assert data.users.find_by_github_id(7).username == "grace"
 
 
 @promise("parameters of an own query are checked before anything is sent")

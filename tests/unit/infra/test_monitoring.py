@@ -45,6 +45,7 @@ CALLERS_ERRORS = {
     "IdempotencyKeyReused",
     "InvalidCursor",
     "InvalidInput",
+    "InvalidRow",
     "InvalidSetting",
     "NotFound",
     "TokenUnreadable",
