@@ -229,24 +229,24 @@ def drill(stack: str, to: str | None, evidence: str | None, max_rpo: float | Non
         raise OpsError("a drill cannot restore to LATEST; pass a time or omit --to", Exit.USAGE)
     if evidence is not None:
         atomic_write.check_target(Path(evidence))
-    instance = Instance.of(checkout, stack)
-    site = BackupSite.of(checkout, stack) if instance is None else None
-    settings = PulumiStack(checkout, stack).check_settings()
-    migrations = checkout.root / settings.migrations_folder
-    if site is not None:
+    target = PulumiStack(checkout, stack)
+    if instance := Instance.of(checkout, stack):
+        settings = target.check_settings()
+        # Before the restore, which takes half an hour: a missing file would fail only the last checks.
+        ca_file = rds_authorities(checkout, instance.client.meta.region_name, settings.aws_rds_ca_file)
+        migrations = checkout.root / settings.migrations_folder
+        found = drill_on_rds(instance, moment, max_rpo, str(ca_file), migrations, _say)
+    else:
+        site = BackupSite.of(checkout, stack)
+        settings = target.check_settings()
         options = DrillOptions(
-            migrations,
+            checkout.root / settings.migrations_folder,
             settings.connection_limits,
             moment,
             max_rpo or MAX_RPO_SECONDS,
             checkout.ca_file(stack),
         )
         found = make_drill(site, options, _say)
-    else:
-        assert instance is not None
-        # Before the restore, which takes half an hour: a missing file would fail only the last checks.
-        ca_file = rds_authorities(checkout, instance.client.meta.region_name, settings.aws_rds_ca_file)
-        found = drill_on_rds(instance, moment, max_rpo, str(ca_file), migrations, _say)
     if as_json:
         print_json(found.document())
     else:

@@ -169,7 +169,9 @@ STACK = {
     "ops.stack.pulumi_stack.PulumiStack.prepare": answers(
         SimpleNamespace(target="docker", postgres_replicas=0, token_key_ids=["k1"])
     ),
-    "ops.stack.pulumi_stack.PulumiStack.check_settings": answers(SimpleNamespace(target="docker")),
+    "ops.stack.pulumi_stack.PulumiStack.check_settings": answers(
+        SimpleNamespace(target="docker", migrations_folder="db/migrations", connection_limits={})
+    ),
     "ops.stack.pulumi_stack.PulumiStack.exists": property(answers(True)),
     "ops.stack.pulumi_stack.PulumiStack.public_outputs": answers(OUTPUTS),
     "ops.stack.pulumi_stack.Recorded.containers": answers([]),
