@@ -190,7 +190,7 @@ def _scratch_container(
     try:
         image = ensure(image_context(Checkout.here(), service))
         docker(
-            *("run", "--detach", *_isolation(name, memory), "--network", "none"),
+            *("run", "--detach", "--init", *_isolation(name, memory), "--network", "none"),
             *("--tmpfs", "/tmp:rw,exec,mode=1777", "--mount", _SOCKET_VOLUME, *options),
             *("--entrypoint", command[0], image, *command[1:]),
         )
@@ -214,7 +214,15 @@ def _relay(server: str, image: str, socket: str, port: int) -> Iterator[int]:
     """
     name = f"{server}-relay"
     command = [
-        *("docker", "run", "--interactive", *_isolation(name, "256m"), "--volumes-from", f"{server}:ro"),
+        *(
+            "docker",
+            "run",
+            "--interactive",
+            "--init",
+            *_isolation(name, "256m"),
+            "--volumes-from",
+            f"{server}:ro",
+        ),
         *("--publish", f"127.0.0.1::{port}"),
         *("--entrypoint", "perl", image, "-e", _RELAY, str(port), f"{_SOCKETS}/{socket}"),
     ]
@@ -251,7 +259,7 @@ def _relay(server: str, image: str, socket: str, port: int) -> Iterator[int]:
 def _isolation(name: str, memory: str) -> list[str]:
     """Return the options that a server's container and its relay have in common."""
     return [
-        *("--rm", "--init", "--name", name),
+        *("--rm", "--name", name),
         *label_options({"groundwork.scratch": str(os.getpid()), **state_labels(Checkout.here())}),
         *("--read-only", "--memory", memory, "--cap-drop", "ALL", "--security-opt", "no-new-privileges=true"),
     ]
