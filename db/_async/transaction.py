@@ -43,9 +43,7 @@ class AsyncBlock(Scope):
     """The body of one `async with`, for a transaction or for a savepoint in it. `outer` is the enclosing block.
 
     `effects` holds two callbacks for each write: one updates the cache after COMMIT, the other invalidates the entry
-    if the outcome of COMMIT is unknown. `is_doubtful` is whether the writes of a nested block should have been undone
-    and may not be; the block must be undone then. `depth` is the number of blocks around it, and `savepoint` is the end
-    of its savepoint's name.
+    if the outcome of COMMIT is unknown.
     """
 
     def __init__(self, transaction: AsyncTransaction, outer: AsyncBlock | None) -> None:
@@ -54,9 +52,6 @@ class AsyncBlock(Scope):
         self.effects: list[tuple[Effect, Effect]] = []
         self.has_written = False
         self.is_undone = False
-        self.is_doubtful = False
-        self.depth = 0
-        self.savepoint = b""
 
     def undo(self) -> None:
         """Refuse further calls of the block, and those that wait for the connection: it will be rolled back."""
@@ -87,8 +82,6 @@ class AsyncTransaction:
         # Run after COMMIT or ROLLBACK.
         self.repairs: list[Effect] = []
         self._deadline_seconds = deadline_seconds
-        # An interrupted statement can leave a savepoint on the server. Later ones get other names than it.
-        self._interruptions = 0
         # Each task waits for its turn before it sets the connection's deadline, and no longer than its own deadline.
         self._turn = AsyncTurn()
 
@@ -169,53 +162,37 @@ class AsyncTransaction:
         """Run the block in a savepoint: an exception that leaves it undoes only this block."""
         around = self.innermost
         block = AsyncBlock(self, innermost_block())
-        # Savepoints of the same depth share a name, because pg_stat_statements has an entry for each text.
-        block.depth = around.depth + 1
-        block.savepoint = b"%d_%d" % (self._interruptions, block.depth)
         try:
             try:
                 # Set before SAVEPOINT is sent, because another task's statement could already run inside it.
                 self.innermost = block
                 self._next_deadline().require("make_savepoint")
-                await self._mark("make_savepoint", block)
+                await self._control("make_savepoint")
                 try:
                     block.enter(_current)
                     yield
-                    if self._must_be_undone(block):
-                        raise TransactionAborted()
-                    await self._mark("release_savepoint", block)
-                    around.effects += block.effects
-                    around.has_written |= block.has_written
                 except BaseException:
-                    was_doubtful, around.is_doubtful = around.is_doubtful, True
                     # If the connection is lost, the end of the outer block reports it.
                     with suppress(DbError):
-                        block.undo()
-                        # Also if the deadline has passed: the transaction continues. If RELEASE was interrupted, the
-                        # savepoint may be gone. This fails then, and so the enclosing block is undone.
-                        await self._mark("roll_back_savepoint", block, least=_ROLLBACK_SECONDS)
-                        around.is_doubtful = was_doubtful
-                        await self._mark("release_savepoint", block, least=_ROLLBACK_SECONDS)
+                        await self._undo(block)
                     raise
+                if self.connection.pgconn.transaction_status == TransactionStatus.INERROR:
+                    # The block caught the error of a statement and continued. Undo only this block.
+                    await self._undo(block)
+                    raise TransactionAborted()
+                await self._control("release_savepoint")
+                around.effects += block.effects
+                around.has_written |= block.has_written
             finally:
                 self._end(block, around)
         finally:
             self._end(block, around)
 
-    def _must_be_undone(self, block: AsyncBlock) -> bool:
-        """Return whether the block has caught the error of a statement, or of a nested block that may not be undone."""
-        if self.connection.closed:
-            # The next statement reports it.
-            return False
-        return block.is_doubtful or self.connection.pgconn.transaction_status == TransactionStatus.INERROR
-
-    async def _mark(self, name: str, block: AsyncBlock, least: float = 0.0) -> None:
-        """Send a statement about the block's savepoint."""
-        try:
-            await self._control(name, _QUERIES[name].sql + block.savepoint, least)
-        except BaseException:
-            self._interruptions += 1
-            raise
+    async def _undo(self, block: AsyncBlock) -> None:
+        """Roll back to the last savepoint, also if the deadline has passed: the transaction continues."""
+        block.undo()
+        await self._control("roll_back_savepoint", least=_ROLLBACK_SECONDS)
+        await self._control("release_savepoint", least=_ROLLBACK_SECONDS)
 
     def _end(self, block: AsyncBlock, around: AsyncBlock | None = None) -> None:
         """End a block, for tasks that were started in it too, and leave it if this task is in it. Idempotent."""
@@ -271,9 +248,6 @@ class AsyncTransaction:
         """Send COMMIT, unless it is already known that nothing can be committed. Then the outcome is known too."""
         if self.connection.closed:
             # A statement lost the connection or passed its deadline, and the block caught the error.
-            raise TransactionAborted()
-        if self.block.is_doubtful:
-            await self._roll_back()
             raise TransactionAborted()
         deadline = self._next_deadline()
         try:

@@ -44,9 +44,7 @@ class Block(Scope):
     """The body of one `async with`, for a transaction or for a savepoint in it. `outer` is the enclosing block.
 
     `effects` holds two callbacks for each write: one updates the cache after COMMIT, the other invalidates the entry
-    if the outcome of COMMIT is unknown. `is_doubtful` is whether the writes of a nested block should have been undone
-    and may not be; the block must be undone then. `depth` is the number of blocks around it, and `savepoint` is the end
-    of its savepoint's name.
+    if the outcome of COMMIT is unknown.
     """
 
     def __init__(self, transaction: Transaction, outer: Block | None) -> None:
@@ -55,9 +53,6 @@ class Block(Scope):
         self.effects: list[tuple[Effect, Effect]] = []
         self.has_written = False
         self.is_undone = False
-        self.is_doubtful = False
-        self.depth = 0
-        self.savepoint = b""
 
     def undo(self) -> None:
         """Refuse further calls of the block, and those that wait for the connection: it will be rolled back."""
@@ -88,8 +83,6 @@ class Transaction:
         # Run after COMMIT or ROLLBACK.
         self.repairs: list[Effect] = []
         self._deadline_seconds = deadline_seconds
-        # An interrupted statement can leave a savepoint on the server. Later ones get other names than it.
-        self._interruptions = 0
         # Each task waits for its turn before it sets the connection's deadline, and no longer than its own deadline.
         self._turn = Turn()
 
@@ -170,53 +163,37 @@ class Transaction:
         """Run the block in a savepoint: an exception that leaves it undoes only this block."""
         around = self.innermost
         block = Block(self, innermost_block())
-        # Savepoints of the same depth share a name, because pg_stat_statements has an entry for each text.
-        block.depth = around.depth + 1
-        block.savepoint = b"%d_%d" % (self._interruptions, block.depth)
         try:
             try:
                 # Set before SAVEPOINT is sent, because another task's statement could already run inside it.
                 self.innermost = block
                 self._next_deadline().require("make_savepoint")
-                self._mark("make_savepoint", block)
+                self._control("make_savepoint")
                 try:
                     block.enter(_current)
                     yield
-                    if self._must_be_undone(block):
-                        raise TransactionAborted()
-                    self._mark("release_savepoint", block)
-                    around.effects += block.effects
-                    around.has_written |= block.has_written
                 except BaseException:
-                    was_doubtful, around.is_doubtful = around.is_doubtful, True
                     # If the connection is lost, the end of the outer block reports it.
                     with suppress(DbError):
-                        block.undo()
-                        # Also if the deadline has passed: the transaction continues. If RELEASE was interrupted, the
-                        # savepoint may be gone. This fails then, and so the enclosing block is undone.
-                        self._mark("roll_back_savepoint", block, least=_ROLLBACK_SECONDS)
-                        around.is_doubtful = was_doubtful
-                        self._mark("release_savepoint", block, least=_ROLLBACK_SECONDS)
+                        self._undo(block)
                     raise
+                if self.connection.pgconn.transaction_status == TransactionStatus.INERROR:
+                    # The block caught the error of a statement and continued. Undo only this block.
+                    self._undo(block)
+                    raise TransactionAborted()
+                self._control("release_savepoint")
+                around.effects += block.effects
+                around.has_written |= block.has_written
             finally:
                 self._end(block, around)
         finally:
             self._end(block, around)
 
-    def _must_be_undone(self, block: Block) -> bool:
-        """Return whether the block has caught the error of a statement, or of a nested block that may not be undone."""
-        if self.connection.closed:
-            # The next statement reports it.
-            return False
-        return block.is_doubtful or self.connection.pgconn.transaction_status == TransactionStatus.INERROR
-
-    def _mark(self, name: str, block: Block, least: float = 0.0) -> None:
-        """Send a statement about the block's savepoint."""
-        try:
-            self._control(name, _QUERIES[name].sql + block.savepoint, least)
-        except BaseException:
-            self._interruptions += 1
-            raise
+    def _undo(self, block: Block) -> None:
+        """Roll back to the last savepoint, also if the deadline has passed: the transaction continues."""
+        block.undo()
+        self._control("roll_back_savepoint", least=_ROLLBACK_SECONDS)
+        self._control("release_savepoint", least=_ROLLBACK_SECONDS)
 
     def _end(self, block: Block, around: Block | None = None) -> None:
         """End a block, for tasks that were started in it too, and leave it if this task is in it. Idempotent."""
@@ -272,9 +249,6 @@ class Transaction:
         """Send COMMIT, unless it is already known that nothing can be committed. Then the outcome is known too."""
         if self.connection.closed:
             # A statement lost the connection or passed its deadline, and the block caught the error.
-            raise TransactionAborted()
-        if self.block.is_doubtful:
-            self._roll_back()
             raise TransactionAborted()
         deadline = self._next_deadline()
         try:

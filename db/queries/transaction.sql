@@ -1,4 +1,4 @@
--- Transaction control. A number follows the names of savepoints.
+-- Transaction control. Savepoints with the same name nest: the name refers to the latest one.
 
 -- name: begin_transaction :write
 -- Begin a transaction.
