@@ -7,6 +7,7 @@ The source in cache/_async and db/_async uses the first of each pair, the code g
 - AsyncBackgroundTasks, BackgroundTasks: one-time background work that no caller waits for
 - AsyncRepeating, Repeating: repeated background work
 - async_uninterrupted, uninterrupted: finish an action although the task is cancelled
+- async_completed, completed: the same, and wait for its end
 - async_end_if_cancelled, end_if_cancelled: end a task that was cancelled
 - async_caller, caller: identify the calling task or thread
 - AsyncCancellation, Cancellation: detect that a task was cancelled while it waited
@@ -311,6 +312,35 @@ async def async_uninterrupted(action: Callable[..., Awaitable[None]], *arguments
 
 def uninterrupted(action: Callable[..., None], *arguments: object) -> None:
     """The sync counterpart. A thread cannot be cancelled."""
+    action(*arguments)
+
+
+async def async_completed(action: Callable[..., Awaitable[None]], *arguments: object) -> None:
+    """Run `action(*arguments)` and return when it has ended, however often the calling task is cancelled meanwhile.
+
+    A cancelled task gets its CancelledError after that. The action needs a time limit of its own.
+    """
+    # Raises before there is a coroutine that nobody awaits.
+    asyncio.get_running_loop()
+    task = asyncio.ensure_future(action(*arguments))
+    cancelled: tuple[object, ...] | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            # Not the error itself, which refers to this frame. anyio needs its text.
+            cancelled = error.args
+    if cancelled is None:
+        task.result()
+        return
+    if not task.cancelled():
+        # Otherwise asyncio reports that nobody has looked at the exception.
+        task.exception()
+    raise asyncio.CancelledError(*cancelled)
+
+
+def completed(action: Callable[..., None], *arguments: object) -> None:
+    """The sync counterpart. A thread cannot be cancelled, but a signal handler may raise inside the action."""
     action(*arguments)
 
 

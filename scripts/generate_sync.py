@@ -34,6 +34,7 @@ PATHS = {
     "redis.asyncio": "redis",
     "psycopg_pool.pool_async": "psycopg_pool.pool",
     "from asyncio import sleep": "from time import sleep",
+    "waiting.wait_async": "waiting.wait",
 }
 # A sync callable returns the value itself. The pattern supports one level of nested brackets.
 _AWAITABLE = re.compile(r"\bAwaitable\[((?:[^\[\]]|\[[^\[\]]*\])*)\]")

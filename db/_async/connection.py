@@ -1,7 +1,7 @@
 """A psycopg connection on which no operation waits past the deadline of its call.
 
-It relies on private names of psycopg 3.3: `wait(timeout=...)`, `_WaitTimeout`, `copy_end`, and `_tx` and `_last_query`
-of a cursor. Tests in tests/unit/db check them.
+It relies on private names of psycopg 3.3: `wait(timeout=...)`, `waiting.wait_async`, `_WaitTimeout`, `copy_end`, and
+`_tx` and `_last_query` of a cursor. Tests in tests/unit/db check them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg import errors as sql_errors
+from psycopg import waiting
 from psycopg.abc import PQGen
 from psycopg.adapt import Transformer
 from psycopg.copy import AsyncLibpqWriter
@@ -26,6 +27,7 @@ from psycopg.pq.abc import PGresult
 from psycopg.rows import BaseRowFactory, TupleRow
 
 from cache.forking import connecting
+from cache.synchronization import async_completed
 from db.deadline import Deadline
 from db.hosts import Attempt, Hosts, merged
 from db.login import LoginAttempts
@@ -39,6 +41,8 @@ _T = TypeVar("_T")
 _UNATTENDED_SECONDS = 2.0
 # Limit for sending a cancel request to the server after the calling task was cancelled.
 _CANCEL_SECONDS = 1.0
+# Limit for the answer to the statement of a cancelled task. After it the connection is closed.
+_CANCELLED_SECONDS = 2.0
 _WAIT_INTERVAL = 0.1
 # psycopg's limit of prepared statements on a connection.
 _MAX_TRANSFORMERS = 100
@@ -62,6 +66,8 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
     replayed_at = -1.0
     # The answer to a COPY whose rows were sent, until the answer is read.
     unanswered: AsyncCopyAnswer | None = None
+    # If its task is cancelled, let the server finish the statement instead of cancelling it.
+    is_finishing = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -149,8 +155,10 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
         if left < 0.0:
             left = 0.0
         bounded_by_us = timeout is None or left < timeout
+        seconds = left if bounded_by_us else timeout
         try:
-            result = await super().wait(gen, interval, left if bounded_by_us else timeout)
+            # Not psycopg's method: a task that is cancelled twice would close the connection.
+            result = await waiting.wait_async(gen, self.pgconn.socket, interval=interval, timeout=seconds)
         except sql_errors._WaitTimeout as error:
             if not bounded_by_us:
                 raise
@@ -161,9 +169,16 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
             raise DeadlinePassed("the call's deadline passed") from error
         except BaseException as error:
             self._unreplicated.clear()
-            if isinstance(error, psycopg.Error) and self._is_demoted(error):
-                self.pgconn.finish()
-                raise ServerDemoted("the server is a replica now") from error
+            if isinstance(error, psycopg.Error):
+                if self._is_demoted(error):
+                    self.pgconn.finish()
+                    raise ServerDemoted("the server is a replica now") from error
+            elif self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                if isinstance(error, Exception | GeneratorExit):
+                    # Of a signal handler, or the event loop has ended.
+                    self.pgconn.finish()
+                else:
+                    await async_completed(self._end_statement, gen)
             raise
         if self._unreplicated:
             self._unreplicated.clear()
@@ -174,8 +189,24 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
         created_at = getattr(self, "_created_at", 0.0)
         return self.hosts is not None and self.hosts.leads_to_replica(self.pgconn, created_at, error)
 
+    async def _end_statement(self, gen: PQGen[Any]) -> None:
+        """Read the answer to a statement whose task was cancelled, or close the connection."""
+        try:
+            if not self.is_finishing:
+                await self._try_cancel()
+            await waiting.wait_async(
+                gen, self.pgconn.socket, interval=_WAIT_INTERVAL, timeout=_CANCELLED_SECONDS
+            )
+        except psycopg.Error:
+            # The answer, most often that the statement was cancelled. Otherwise there is none.
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.pgconn.finish()
+        except BaseException:
+            self.pgconn.finish()
+            raise
+
     async def _try_cancel(self, *, timeout: float = 5.0) -> None:
-        # Unlike psycopg's method, it raises: wait() then closes the connection instead of waiting 5 s more.
+        # Unlike psycopg's method, it raises: the connection is then closed without waiting for the answer.
         await self.cancel_safe(timeout=min(timeout, _CANCEL_SECONDS))
 
     async def fetch(

@@ -27,6 +27,14 @@ def test_wait_takes_a_timeout_and_raises_its_own_error(driver: type[object]) -> 
     assert issubclass(sql_errors._WaitTimeout, psycopg.OperationalError)
 
 
+def test_wait_does_what_we_do_instead_of_it() -> None:
+    """Until a task is cancelled. Then psycopg continues the same generator, as we do."""
+    for driver, function in ((psycopg.Connection, "wait"), (psycopg.AsyncConnection, "wait_async")):
+        source = inspect.getsource(driver.wait)
+        call = f"waiting.{function}(gen, self.pgconn.socket, interval=interval, timeout="
+        assert re.sub(r"\s+", " ", source).replace("( ", "(").count(call) == 2
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [(BoundedConnection, psycopg.Connection), (AsyncBoundedConnection, psycopg.AsyncConnection)],

@@ -44,6 +44,7 @@ def test_the_sync_code_is_fresh() -> None:
         ("from asyncio import sleep", "from time import sleep"),
         ("import redis.asyncio", "import redis"),
         ("await async_uninterrupted(f, x)", "uninterrupted(f, x)"),
+        ("await waiting.wait_async(gen)", "waiting.wait(gen)"),
         ("# await this: AsyncPool\nx = 'async await'", "# await this: AsyncPool\nx = 'async await'"),
     ],
 )
