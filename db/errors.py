@@ -139,14 +139,14 @@ class VersionConflict(DbError):
 
 
 class TransactionAborted(DbError):
-    """A transaction was rolled back at its end because a statement in it had failed. Nothing was changed.
+    """A transaction was rolled back at its end, because a statement had failed or was interrupted. Nothing was changed.
 
     If the block was nested in another transaction(), only the nested block was rolled back.
     """
 
     def __init__(self) -> None:
         super().__init__(
-            "the transaction was rolled back because a statement in it had failed;"
+            "the transaction was rolled back because a statement in it had failed or was interrupted;"
             " let the error leave the block, or run the statement in a nested transaction()"
         )
 

@@ -110,6 +110,12 @@ class AsyncPool(AsyncLender):
                     if not query.is_read:
                         transaction.wrote()
                     raise
+                except psycopg.Error:
+                    raise
+                except BaseException:
+                    if not query.is_read:
+                        transaction.doubt()
+                    raise
                 finally:
                     transaction.end_call()
                 if not query.is_read:

@@ -111,6 +111,12 @@ class Pool(Lender):
                     if not query.is_read:
                         transaction.wrote()
                     raise
+                except psycopg.Error:
+                    raise
+                except BaseException:
+                    if not query.is_read:
+                        transaction.doubt()
+                    raise
                 finally:
                     transaction.end_call()
                 if not query.is_read:

@@ -15,11 +15,12 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from cache.scope import Scope, innermost
-from cache.synchronization import Turn
+from cache.synchronization import Turn, completed
 from db._sync.connection import BoundedConnection
 from db._sync.driver_pool import Lease
 from db.deadline import Deadline, chosen_deadline, nearer
 from db.errors import (
+    ConnectionLost,
     DbError,
     OutcomeUnknown,
     TransactionAborted,
@@ -53,6 +54,14 @@ class Block(Scope):
         self.effects: list[tuple[Effect, Effect]] = []
         self.has_written = False
         self.is_undone = False
+        # The server has answered that it has undone the block.
+        self.is_rolled_back = False
+        # It is not known what of the block the server has executed, so the block cannot be kept.
+        self.is_doubtful = False
+        # The number of the transaction's blocks around this one, which is part of the savepoint's name.
+        self.depth = 0
+        # The savepoint of the last nested block is still open on the server, although the block has ended.
+        self.has_open_savepoint = False
 
     def undo(self) -> None:
         """Refuse further calls of the block, and those that wait for the connection: it will be rolled back."""
@@ -121,14 +130,25 @@ class Transaction:
 
     def wrote(self) -> None:
         """Note that a write of this task has succeeded. Raises TransactionOver if it is being rolled back."""
-        block = innermost_block()
-        while block is not None and block.transaction is not self:
-            block = block.outer
+        block = self._block()
         if block is None or block.is_undone or self.block.is_undone:
             raise TransactionOver(
                 "the transaction() was rolled back while a write ran in it; nothing was changed"
             )
         block.has_written = True
+
+    def doubt(self) -> None:
+        """Note that a write of this task was interrupted, and may have been executed. Its block will be undone."""
+        block = self._block()
+        if block is not None:
+            block.is_doubtful = True
+
+    def _block(self) -> Block | None:
+        """Return this task's innermost block of this transaction."""
+        block = innermost_block()
+        while block is not None and block.transaction is not self:
+            block = block.outer
+        return block
 
     def _open_connection(self) -> BoundedConnection:
         """Return the connection. Raises TransactionOver if nothing may be sent on it any more."""
@@ -160,40 +180,96 @@ class Transaction:
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
-        """Run the block in a savepoint: an exception that leaves it undoes only this block."""
+        """Run the block in a savepoint: an exception that leaves it undoes only this block.
+
+        The end of the block sends nothing, so that no exception can arrive between its end on the server and its end
+        here. The savepoint stays open until the next one of its depth, or until the block around it ends.
+        """
         around = self.innermost
         block = Block(self, innermost_block())
+        block.depth = around.depth + 1
+        is_made = False
         try:
+            # Ended twice, because a signal handler may raise inside the first `finally`.
             try:
-                # Set before SAVEPOINT is sent, because another task's statement could already run inside it.
-                self.innermost = block
-                self._next_deadline().require("make_savepoint")
-                self._control("make_savepoint")
                 try:
-                    block.enter(_current)
-                    yield
-                except BaseException:
-                    # If the connection is lost, the end of the outer block reports it.
-                    with suppress(DbError):
-                        self._undo(block)
-                    raise
-                if self.connection.pgconn.transaction_status == TransactionStatus.INERROR:
-                    # The block caught the error of a statement and continued. Undo only this block.
-                    self._undo(block)
-                    raise TransactionAborted()
-                self._control("release_savepoint")
-                around.effects += block.effects
-                around.has_written |= block.has_written
+                    # Set before SAVEPOINT is sent, because another task's statement could already run inside it.
+                    self.innermost = block
+                    self._next_deadline().require("make_savepoint")
+                    self._make_savepoint(block, around)
+                    is_made = True
+                    try:
+                        block.enter(_current)
+                        yield
+                        self._require_whole(block)
+                        self._end_savepoint(block)
+                    except BaseException:
+                        # If the connection is lost, the end of the outer block reports it.
+                        with suppress(DbError):
+                            self._undo(block)
+                        raise
+                    finally:
+                        around.has_open_savepoint = True
+                    around.effects += block.effects
+                    around.has_written |= block.has_written
+                finally:
+                    self._end(block, around)
             finally:
                 self._end(block, around)
+        except BaseException:
+            # The server has not said that it has undone the block, but its caller takes it for undone.
+            if is_made and not block.is_rolled_back:
+                around.is_doubtful = True
+            raise
+
+    def _make_savepoint(self, block: Block, around: Block) -> None:
+        """Create the block's savepoint, and release that of the block before it in the same round trip."""
+        sql = self._savepoint("make_savepoint", block)
+        if around.has_open_savepoint:
+            sql = self._savepoint("release_savepoint", block) + b"; " + sql
+        # Not true any more, also after an error. Then there may be two of the same name, and the later one counts.
+        around.has_open_savepoint = False
+        self._control("make_savepoint", sql)
+
+    @staticmethod
+    def _savepoint(name: str, block: Block) -> bytes:
+        """Return the statement with the name of the block's savepoint, which differs from those around it."""
+        return b"%s_%d" % (_QUERIES[name].sql, block.depth)
+
+    def _require_whole(self, block: Block) -> None:
+        """Raise TransactionAborted if a statement failed or was interrupted, and the block caught the error."""
+        if block.is_doubtful or self.connection.pgconn.transaction_status == TransactionStatus.INERROR:
+            raise TransactionAborted()
+
+    def _end_savepoint(self, block: Block) -> None:
+        """Wait until no other task uses the connection, and check that the block can be kept. Sends nothing."""
+        if self.connection.is_inherited:
+            raise TransactionOver()
+        deadline, query = self._next_deadline(), _QUERIES["release_savepoint"]
+        is_taken = self._turn.take(deadline.left())
+        try:
+            connection = self._open_connection()
+            if not is_taken or deadline.left() <= 0:
+                # The caller's time is over. Closing the connection rolls everything back.
+                connection.discard()
+                raise translate(DeadlinePassed(), query, deadline.seconds, in_transaction=True)
+            if connection.closed:
+                raise ConnectionLost(f"query {query.name}: the connection was lost with its transaction")
+            self._require_whole(block)
         finally:
-            self._end(block, around)
+            if is_taken:
+                self._turn.release()
 
     def _undo(self, block: Block) -> None:
-        """Roll back to the last savepoint, also if the deadline has passed: the transaction continues."""
+        """Roll back to the block's savepoint, however often this task is cancelled."""
         block.undo()
-        self._control("roll_back_savepoint", least=_ROLLBACK_SECONDS)
-        self._control("release_savepoint", least=_ROLLBACK_SECONDS)
+        completed(self._roll_back_to, block)
+
+    def _roll_back_to(self, block: Block) -> None:
+        # Also if the deadline has passed, because the transaction continues.
+        sql = self._savepoint("roll_back_savepoint", block)
+        self._control("roll_back_savepoint", sql, least=_ROLLBACK_SECONDS)
+        block.is_rolled_back = True
 
     def _end(self, block: Block, around: Block | None = None) -> None:
         """End a block, for tasks that were started in it too, and leave it if this task is in it. Idempotent."""
@@ -216,33 +292,31 @@ class Transaction:
         """
         if self.connection.is_inherited:
             raise TransactionOver()
-        deadline, is_release = self._next_deadline(), name == "release_savepoint"
+        deadline = self._next_deadline()
         # With `least` there is no limit, because the calls of other tasks have deadlines.
-        is_taken = self._turn.take(None if least else deadline.left())
-        if not is_taken and not is_release:
+        if not self._turn.take(None if least else deadline.left()):
             raise deadline.passed_while_waiting(name)
         try:
-            connection = self._open_connection()
+            self._open_connection()
             if deadline.left() < least:
                 deadline = Deadline(least)
-            if is_release and (not is_taken or deadline.left() <= 0):
-                # An answer could still arrive in time. Closing the connection rolls everything back.
-                connection.discard()
-                raise translate(DeadlinePassed(), _QUERIES[name], deadline.seconds, in_transaction=True)
             self._send(name, deadline, instead)
         finally:
-            if is_taken:
-                self._turn.release()
+            self._turn.release()
 
     def _send(self, name: str, deadline: Deadline, instead: bytes | None = None) -> str:
         """Send a transaction control statement, and return the server's command tag. The caller has the turn."""
-        query = _QUERIES[name]
-        self.connection.deadline = deadline
+        query, connection = _QUERIES[name], self.connection
+        connection.deadline = deadline
+        # A cancelled SAVEPOINT would abort the block around it.
+        connection.is_finishing = name == "make_savepoint"
         try:
-            cursor = self.connection.execute(query.sql if instead is None else instead, prepare=False)
+            cursor = connection.execute(query.sql if instead is None else instead, prepare=False)
         except psycopg.Error as error:
             is_commit = name == "commit_transaction" and instead is None
             raise translate(error, query, deadline.seconds, in_transaction=not is_commit) from error
+        finally:
+            connection.is_finishing = False
         return cursor.statusmessage or ""
 
     def _commit(self) -> None:
@@ -267,6 +341,9 @@ class Transaction:
         connection = self._open_connection()
         if connection.closed:
             # The statement of another task has lost it meanwhile.
+            raise TransactionAborted()
+        if self.block.is_doubtful:
+            self._roll_back_in_turn()
             raise TransactionAborted()
         if not connection.is_quiet():
             try:

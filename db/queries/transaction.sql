@@ -1,4 +1,4 @@
--- Transaction control. Savepoints with the same name nest: the name refers to the latest one.
+-- Transaction control. The name of a savepoint is the one below and its depth, such as groundwork_1.
 
 -- name: begin_transaction :write
 -- Begin a transaction.
@@ -19,7 +19,7 @@ COMMIT;
 ROLLBACK;
 
 -- name: make_savepoint :write
--- Create a savepoint.
+-- Create a savepoint. The one of the same depth before it is released in the same message.
 -- takes: nothing
 -- gives: nothing
 SAVEPOINT groundwork;
@@ -31,7 +31,7 @@ SAVEPOINT groundwork;
 ROLLBACK TO SAVEPOINT groundwork;
 
 -- name: release_savepoint :write
--- Release the savepoint.
+-- Release the savepoint of a block that has ended.
 -- takes: nothing
 -- gives: nothing
 RELEASE SAVEPOINT groundwork;
