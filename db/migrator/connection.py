@@ -24,7 +24,16 @@ from db.login import refusal_of
 from db.migrator.errors import InvalidUrl, LockHeld, MigrationError, PoolerRefused, ScriptFailed, Unreachable
 from db.migrator.script import Statement, first_line
 from db.migrator.source import Script
-from db.migrator.url import DEFAULT_PATH, LEDGER, SEARCH_PATH, libpq_url, session_of
+from db.migrator.url import (
+    DEFAULT_PATH,
+    LEDGER,
+    LOGIN_PATH,
+    SEARCH_PATH,
+    libpq_url,
+    session_of,
+    with_login_path,
+    without_search_path,
+)
 from db.session import ENCODING, REPAIRED, is_mangled, variable_at_fault, without_environment
 
 LOCK_NOT_AVAILABLE = "55P03"
@@ -74,7 +83,7 @@ def open_connection(conninfo: str) -> Iterator[Connection]:
     Translates the driver's errors in the block.
     """
     with translated_errors():
-        given = _parsed(conninfo)
+        given = _with_login_path(_parsed(conninfo))
         session = session_of(str(given.get("options") or ""))
         connection = _connect(given)
         with connection:
@@ -102,9 +111,25 @@ def built_in_names(connection: Connection) -> Iterator[None]:
         yield
 
 
-def reset_of(conninfo: str) -> str:
-    """Return SQL that resets a session of this connection string to its initial state."""
-    return f"{_RESET}; {_settings(session_of(str(_parsed(conninfo).get('options') or '')))}"
+def reset_of(connection: Connection) -> str:
+    """Return SQL that resets a session of open_connection to its initial state."""
+    return f"{_RESET}; {_settings(session_of(connection.info.get_parameters().get('options', '')))}"
+
+
+def _with_login_path(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the connection parameters with the login's search_path in place of LOGIN_PATH.
+
+    A session whose options set the search_path cannot see which one it would have without them, because the server's
+    configuration may set it too. So another session is asked, which ends before the migrator's own begins: the role may
+    have only one connection.
+    """
+    options = str(given.get("options") or "")
+    if session_of(options).get(DEFAULT_PATH) != LOGIN_PATH:
+        return given
+    with _connect({**given, "options": without_search_path(options)}) as connection:
+        row = connection.execute("SHOW search_path").fetchone()
+    assert row is not None
+    return {**given, "options": with_login_path(options, str(row[0]))}
 
 
 def _settings(session: Mapping[str, str], is_local: str = "false") -> str:

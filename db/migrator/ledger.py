@@ -21,7 +21,7 @@ from psycopg.rows import class_row
 from db.migrator.connection import Connection
 from db.migrator.errors import MigrationError, NoLedger, SecondLedger, UntrustedLedger
 from db.migrator.source import Migration
-from db.migrator.url import DEFAULT_PATH, LEDGER, LOGIN_PATH
+from db.migrator.url import DEFAULT_PATH, LEDGER
 
 TABLE = "_sqlx_migrations"
 # Each change of the schema is announced on this channel.
@@ -70,21 +70,7 @@ _FIND = f"""
       AND has_table_privilege(pg_class.oid, 'SELECT')
     ORDER BY pg_catalog.array_position(current_schemas(false), nspname)
 """
-# The search_path that a new session of this login has in this database, without the settings of its connection string.
-_LOGIN_PATH = """
-    coalesce((
-        SELECT substr(setting, length('search_path=') + 1)
-        FROM pg_db_role_setting, pg_catalog.unnest(setconfig) AS setting
-        WHERE starts_with(setting, 'search_path=')
-          AND setrole IN ('0'::oid, (SELECT oid FROM pg_roles WHERE rolname = session_user))
-          AND setdatabase IN ('0'::oid, (SELECT oid FROM pg_database WHERE datname = current_database()))
-        ORDER BY setrole <> '0'::oid DESC, setdatabase <> '0'::oid DESC LIMIT 1
-    ), (SELECT boot_val FROM pg_settings WHERE name = 'search_path'))
-"""
-_USE_DEFAULT_PATH = f"""
-    SELECT set_config('search_path', CASE path WHEN '{LOGIN_PATH}' THEN {_LOGIN_PATH} ELSE path END, true)
-    FROM current_setting('{DEFAULT_PATH}') AS path
-"""
+_USE_DEFAULT_PATH = f"SELECT set_config('search_path', current_setting('{DEFAULT_PATH}'), true)"
 _ELSEWHERE = f"""
     SELECT session_user, current_user,
            pg_catalog.array_agg(nspname::text ORDER BY nspname) FILTER (WHERE nspname IS NOT NULL)

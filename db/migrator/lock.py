@@ -79,7 +79,7 @@ def migration_lock(
             key = lock_key(str(database))
             if _try(connection, key):
                 try:
-                    yield LockedSession(connection, key, reset_of(conninfo))
+                    yield LockedSession(connection, key, reset_of(connection))
                 finally:
                     # A broken connection has lost the lock already; keep the error that broke it.
                     with suppress(psycopg.Error):

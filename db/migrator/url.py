@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from urllib.parse import quote, unquote, unquote_plus
 
 from psycopg import pq
@@ -18,8 +19,9 @@ from db.migrator.errors import InvalidUrl
 SEARCH_PATH = "search_path"
 # The ledger's table as an SQL name, with or without a schema. Only the migrator reads this setting.
 LEDGER = "groundwork.ledger"
-# The search_path of programs that use the same URL without the project's settings; LOGIN_PATH stands for the login's.
-# It is set only if the settings select a schema, and do not name the ledger with a schema.
+# The search_path of programs that use the same URL without the project's settings. LOGIN_PATH stands for the login's,
+# which open_connection reads from the server. It is set only if the settings select a schema, and do not name the
+# ledger with a schema.
 DEFAULT_PATH = "groundwork.default_path"
 LOGIN_PATH = "$login"
 
@@ -101,6 +103,18 @@ def with_session(conninfo: str, settings: Mapping[str, str]) -> str:
     return make_conninfo("", **{**given, "options": " ".join(filter(None, options))})
 
 
+def with_login_path(options: str, search_path: str) -> str:
+    """Return libpq's parameter `options` with the login's search_path in place of LOGIN_PATH."""
+    return f"{options} {_option(DEFAULT_PATH, search_path)}"
+
+
+def without_search_path(options: str) -> str:
+    """Return libpq's parameter `options` without those that set the search_path."""
+    words = _words(options)
+    given = (" ".join(map(_escaped, (word, *islice(words, word == "-c")))) for word in words)
+    return " ".join(option for option in given if SEARCH_PATH not in session_of(option))
+
+
 def session_of(options: str) -> dict[str, str]:
     """Return SEARCH_PATH, LEDGER and DEFAULT_PATH of libpq's parameter `options`, without those it does not set."""
     found = {}
@@ -114,7 +128,7 @@ def session_of(options: str) -> dict[str, str]:
 
 
 def _settings(options: str) -> Iterator[str]:
-    words = (re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL) for word in _WORD.findall(options))
+    words = _words(options)
     for word in words:
         if word == "-c":
             yield next(words, "")
@@ -122,5 +136,13 @@ def _settings(options: str) -> Iterator[str]:
             yield word[2:]
 
 
+def _words(options: str) -> Iterator[str]:
+    return (re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL) for word in _WORD.findall(options))
+
+
 def _option(name: str, value: str) -> str:
-    return f"-c {name}=" + _ESCAPED.sub(r"\\\g<0>", value)
+    return f"-c {name}={_escaped(value)}"
+
+
+def _escaped(value: str) -> str:
+    return _ESCAPED.sub(r"\\\g<0>", value)

@@ -77,6 +77,12 @@ class Project:
             ).fetchone()
         return "" if row is None else str(row[0])
 
+    def login_path(self) -> str:
+        """Return the search_path of a program that has only the URL."""
+        with psycopg.connect(libpq_url(self.url), autocommit=True) as connection:
+            row = connection.execute("SHOW search_path").fetchone()
+        return "" if row is None else str(row[0])
+
     def tables(self) -> list[str]:
         """Return the database's tables with their schemas."""
         return self.psql(

@@ -11,6 +11,7 @@ from db.migrator.ledger import TABLE
 from db.migrator.source import read_source
 from ops.errors import Exit
 from ops.migrations.verification import verify
+from tests.containers import wait_until
 from tests.integration.migrator.sqlx_cli import VERSIONS, Sqlx, sqlx_program
 from tests.integration.migrator.test_foreign_project import SETTINGS, Project
 from tests.integration.migrator.test_foreign_project import project as project
@@ -93,6 +94,46 @@ def test_the_search_path_of_the_role_is_that_of_other_programs(project: Project)
     assert project.run("up").code == Exit.FINE
     project.psql(f"ALTER ROLE {project.role} SET search_path = nothere, late;\n")
     assert 'use "late"."_sqlx_migrations"' in project.run("up").error
+
+
+@pytest.mark.parametrize("set_by", ["server", "database", "all roles"])
+@promise("`migrate` refuses to run if sqlx-cli with the same URL uses a second ledger")
+def test_the_search_path_of_the_server_is_that_of_other_programs(project: Project, set_by: str) -> None:
+    project.psql(f"CREATE SCHEMA app AUTHORIZATION {project.role};\n")
+    begin = {
+        "server": "ALTER SYSTEM",
+        "database": f"ALTER DATABASE {project.role}",
+        "all roles": "ALTER ROLE ALL",
+    }[set_by]
+    try:
+        project.psql(f"{begin} SET search_path = app, public;\nSELECT pg_reload_conf();\n")
+        wait_until(lambda: project.login_path() == "app, public")
+        project.write("groundwork.toml", "")
+        assert project.run("up").code == Exit.FINE
+        before = project.tables()
+        assert before == [f"app.{TABLE}", "app.a", "app.b"]
+        project.write("groundwork.toml", SETTINGS)
+        for command in (["status"], ["up"], ["up", "--dry-run"], ["down", "--yes"], ["repair"]):
+            refused = project.run(*command)
+            assert (command, refused.code) == (command, Exit.REFUSED)
+            assert 'use "app"."_sqlx_migrations" (2 rows)' in refused.error
+        assert project.tables() == before
+    finally:
+        project.psql(f"{begin} RESET search_path;\nSELECT pg_reload_conf();\n")
+        wait_until(lambda: project.login_path() == '"$user", public')
+    # Other programs no longer use that ledger.
+    assert project.run("up").code == Exit.FINE
+
+
+def test_a_role_with_one_connection_is_enough_and_reset_restores_the_schema(project: Project) -> None:
+    project.write("groundwork.toml", SETTINGS)
+    project.write(
+        "migrations/1_a.sql", "SET search_path = public; RESET search_path; CREATE TABLE a (id int);"
+    )
+    project.psql(f"ALTER ROLE {project.role} CONNECTION LIMIT 1;\n")
+    assert project.run("up").code == Exit.FINE
+    assert project.run("status").code == Exit.FINE
+    assert project.tables() == [f"shop.{TABLE}", "shop.a", "shop.b"]
 
 
 def test_a_ledger_that_hides_another_one_on_the_search_path_is_refused(project: Project) -> None:

@@ -6,7 +6,17 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from db.migrator import InvalidUrl
-from db.migrator.url import DEFAULT_PATH, LEDGER, LOGIN_PATH, SEARCH_PATH, libpq_url, session_of, with_session
+from db.migrator.url import (
+    DEFAULT_PATH,
+    LEDGER,
+    LOGIN_PATH,
+    SEARCH_PATH,
+    libpq_url,
+    session_of,
+    with_login_path,
+    with_session,
+    without_search_path,
+)
 from tests.cases import in_case
 
 BASE = "postgres://me:secret@db.example:6432/shop"
@@ -100,6 +110,23 @@ def test_the_session_is_read_from_the_options() -> None:
     for options, session in cases:
         with in_case(options, session):
             assert session_of(options) == session
+
+
+def test_options_without_the_search_path_are_otherwise_the_same() -> None:
+    cases: list[tuple[str, str]] = [
+        ("", ""),
+        (r"-c search_path=a,\ b -c timezone=UTC", "-c timezone=UTC"),
+        (r"-csearch_path=a --search-path=b -c SEARCH_PATH=c -c x.y=a\ \\b -B 3", r"-c x.y=a\ \\b -B 3"),
+        ("-c groundwork.default_path=search_path=a -c", "-c groundwork.default_path=search_path=a -c"),
+    ]
+    for options, others in cases:
+        with in_case(options, others):
+            assert without_search_path(options) == others
+
+
+def test_the_login_path_replaces_its_placeholder() -> None:
+    options = with_login_path(f"-c {DEFAULT_PATH}={LOGIN_PATH} -c {SEARCH_PATH}=shop", '"My Schema", public')
+    assert session_of(options) == {SEARCH_PATH: "shop", DEFAULT_PATH: '"My Schema", public'}
 
 
 def test_the_settings_of_a_project_are_added_to_the_options_of_the_url() -> None:
