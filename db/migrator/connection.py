@@ -100,6 +100,18 @@ def open_connection(conninfo: str) -> Iterator[Connection]:
 
 
 @contextmanager
+def open_observer(conninfo: str) -> Iterator[Connection]:
+    """Open one more connection, as the login itself, to look at other sessions. Rolls back what the block changes.
+
+    Raises the driver's errors unchanged, and at once if no connection is free.
+    """
+    # pg_stat_activity shows the details of the login's other sessions to the login, but not to role owner.
+    with _connect(_parsed(conninfo), slot_seconds=0.0) as connection, built_in_names(connection):
+        connection.execute("SET LOCAL ROLE NONE")
+        yield connection
+
+
+@contextmanager
 def built_in_names(connection: Connection) -> Iterator[None]:
     """Find functions and operators only in pg_catalog during the block. Rolls back what the block changes.
 
@@ -262,8 +274,8 @@ def _parsed(conninfo: str) -> dict[str, Any]:
     return {**given, "connect_timeout": int(timeout)}
 
 
-def _connect(given: Mapping[str, Any]) -> Connection:
-    deadline = time.monotonic() + _SLOT_SECONDS
+def _connect(given: Mapping[str, Any], slot_seconds: float = _SLOT_SECONDS) -> Connection:
+    deadline = time.monotonic() + slot_seconds
     is_waiting = False
     while True:
         try:
@@ -287,7 +299,7 @@ def _connect(given: Mapping[str, Any]) -> Connection:
                 is_waiting = True
                 _report_wait.get()(
                     f"the database has no free connection, because {_limit_of(exc)} is reached; waiting up to"
-                    f" {_SLOT_SECONDS:g} s for one"
+                    f" {slot_seconds:g} s for one"
                 )
         time.sleep(random.uniform(*_SLOT_PAUSE_SECONDS))
 

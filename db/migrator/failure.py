@@ -93,7 +93,10 @@ def gave_up(
     if isinstance(error, ScriptFailed):
         reason, statement = error.reason, error.statement
     else:
-        reason, statement = f"{script.path.name}: {one_line(error.__cause__ or error)}", ledger.name
+        # The statement was for the ledger, or the migrator's own for resuming the script.
+        resumed = [statement.text for statement in script.statements] if script.runs_alone else []
+        reason = f"{script.path.name}: {one_line(error.__cause__ or error)}"
+        statement = " ".join([ledger.name, *resumed])
     holders: list[str] = []
     # If this fails, the error is reported without the sessions.
     with suppress(psycopg.Error):

@@ -38,6 +38,7 @@ class LockedSession:
     connection: Connection
     key: int
     to_reset: str
+    conninfo: str
 
     def reset(self, *statements: str) -> None:
         """Reset the session, but keep the lock, and run statements in the same round trip.
@@ -79,7 +80,7 @@ def migration_lock(
             key = lock_key(str(database))
             if _try(connection, key):
                 try:
-                    yield LockedSession(connection, key, reset_of(connection))
+                    yield LockedSession(connection, key, reset_of(connection), conninfo)
                 finally:
                     # A broken connection has lost the lock already; keep the error that broke it.
                     with suppress(psycopg.Error):

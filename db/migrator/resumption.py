@@ -59,6 +59,7 @@ _SCOPES = {
 _TRANSACTIONAL = re.compile(r"(?:create|alter|drop) (?!subscription\b)")
 # The procedure or block may commit while it runs.
 _COMMITTING = re.compile(r"(?:call|do)\b")
+_WAITING_ALONE = re.compile(r"(?:create (?:unique )?index|drop index|reindex|refresh materialized view)\b")
 _RERUNNABLE = re.compile(r"(?:vacuum|analyze|reindex|refresh materialized view|cluster|alter system)\b")
 
 
@@ -93,9 +94,14 @@ def can_resume(script: Script) -> bool:
     return script.runs_alone and all(map(is_resumable, script.statements))
 
 
-def is_concurrent(statement: Statement) -> bool:
-    """Return whether the statement is CONCURRENTLY: it waits for older transactions without blocking others."""
-    return any(kind == "word" and text.lower() == "concurrently" for kind, text, _ in tokens(statement.text))
+def waits_alone(statement: Statement) -> bool:
+    """Return whether no query waits behind the statement while it waits for other transactions.
+
+    CONCURRENTLY means that for all statements except DETACH PARTITION, which locks the partition in its second half.
+    """
+    return bool(_WAITING_ALONE.match(statement.head)) and any(
+        kind == "word" and text.lower() == "concurrently" for kind, text, _ in tokens(statement.text)
+    )
 
 
 def is_finished(connection: Connection, statement: Statement) -> bool:

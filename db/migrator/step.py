@@ -28,6 +28,7 @@ from db.migrator.failure import attributed_to, gave_up, left_dirty, not_removed,
 from db.migrator.ledger import Ledger, LedgerRow
 from db.migrator.lock import LockedSession
 from db.migrator.lock_wait import LockBudget, LockLimits, bound_lock_waits, milliseconds
+from db.migrator.lock_watch import execute_watched
 from db.migrator.resumption import (
     await_worker,
     can_leave_dirty,
@@ -36,11 +37,11 @@ from db.migrator.resumption import (
     drop_leftovers,
     finish_detach,
     invalid_indexes,
-    is_concurrent,
     is_finished,
     is_left_invalid,
     is_resumable,
     kept_leftovers,
+    waits_alone,
     worker_of,
 )
 from db.migrator.script import Statement, first_line
@@ -321,14 +322,16 @@ class MigrationStep:
                 )
             self.on_event(Event("statement", migration, first_line(statement.text)))
             before = invalid_indexes(connection, statement)
-            if is_concurrent(statement):
-                # It waits for older transactions and blocks no other query.
+            execute: Callable[[Script, Statement], object] = partial(execute_statement, connection)
+            if waits_alone(statement):
+                # It waits for older transactions, however long they take, and blocks no other query.
                 bound_lock_waits(connection, 0)
+                execute = partial(execute_watched, self.session, on_wait=partial(self._waits_for, migration))
             elif commits_itself(statement):
                 # It has only one attempt, because a part of it may be committed when it fails.
                 bound_lock_waits(connection, self.limits.table_lock_seconds * self.limits.attempts)
             try:
-                execute_statement(connection, script, statement)
+                execute(script, statement)
             except ScriptFailed as failure:
                 if commits_itself(statement):
                     raise failure.but(left_dirty(migration, script)) from failure.__cause__
@@ -352,6 +355,10 @@ class MigrationStep:
                 return
             # IF NOT EXISTS has accepted an index that another session had just begun to build.
             self._await_worker(migration, statement)
+
+    def _waits_for(self, migration: Migration, sessions: str) -> None:
+        what = f"waiting, without a limit and without blocking queries, for the transactions of {sessions}"
+        self.on_event(Event("waiting", migration, what))
 
     def _await_worker(self, migration: Migration, statement: Statement) -> None:
         def waiting(what: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -13,6 +16,7 @@ from db.migrator import (
     LockLimits,
     ScriptFailed,
     apply_pending,
+    lock_watch,
     read_source,
     resumption,
     step,
@@ -284,3 +288,126 @@ def test_a_partition_that_is_not_attached_is_an_error(
     with pytest.raises(ScriptFailed, match="is not a partition"):
         apply_pending(empty_database.url("migrator"), read_source(folder))
     assert applied_versions(owner) == []
+
+
+@pytest.mark.parametrize("reads", ["t_1", "t"])
+@pytest.mark.usefixtures("partitioned")
+def test_a_detach_blocks_readers_no_longer_than_the_limit_and_names_the_session_it_waits_for(
+    empty_database: Database, folder: Path, owner: Connection, reads: str
+) -> None:
+    """A reader of the partition stays idle in its transaction. Other readers of the partition must not wait for it."""
+    url = empty_database.url("migrator")
+    seconds: list[float] = []
+    owner.execute("SET statement_timeout = '5s'")
+    limits = LockLimits(table_lock_seconds=0.1, attempts=4, longest_pause_seconds=0.1)
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(url) as idle:
+        idle.execute(f"SELECT FROM {reads}".encode())
+        run = pool.submit(apply_pending, url, read_source(folder), limits=limits)
+        while not run.done():
+            started = time.monotonic()
+            owner.execute("SELECT FROM t_1")
+            seconds.append(time.monotonic() - started)
+            time.sleep(0.01)
+        # A pending detach no longer waits for a transaction that has read the parent and keeps no snapshot.
+        if reads == "t_1":
+            with pytest.raises(LockHeld, match=rf"process {idle.info.backend_pid}\b.*\(on t_1\)"):
+                run.result()
+            assert applied_versions(owner) == []
+    assert max(seconds) < 2
+    apply_pending(url, read_source(folder))
+    assert (attached(owner), applied_versions(owner)) == ([], [1])
+
+
+@pytest.mark.parametrize(
+    ("statement", "blocking"),
+    [
+        ("CREATE INDEX CONCURRENTLY i ON t (a)", "LOCK TABLE t IN ACCESS EXCLUSIVE MODE"),
+        ("CREATE UNIQUE INDEX CONCURRENTLY i ON t (a)", "INSERT INTO t VALUES (1)"),
+        ("DROP INDEX CONCURRENTLY existing", "INSERT INTO t VALUES (1)"),
+        ("REINDEX TABLE CONCURRENTLY t", "INSERT INTO t VALUES (1)"),
+    ],
+)
+def test_the_session_that_a_concurrent_statement_waits_for_is_named_once(
+    empty_database: Database,
+    folder: Path,
+    write: Write,
+    owner: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    statement: str,
+    blocking: str,
+) -> None:
+    monkeypatch.setattr(lock_watch, "_FIRST_LOOK_SECONDS", 0.1)
+    owner.execute("CREATE TABLE t (a int)")
+    owner.execute("CREATE INDEX existing ON t (a)")
+    write("1_a.sql", f"-- no-transaction\n{statement}")
+    url = empty_database.url("migrator")
+    waits: list[str] = []
+    thread = threading.current_thread()
+    with psycopg.connect(url, application_name="a colleague") as older:
+        older.execute(blocking.encode())
+
+        def on_event(event: Event) -> None:
+            assert threading.current_thread() is thread
+            if event.kind == "waiting":
+                waits.append(event.detail)
+                # Long enough for a second look, which must not report the same again.
+                threading.Timer(1.0, older.rollback).start()
+
+        assert len(apply_pending(url, read_source(folder), on_event=on_event)) == 1
+        pid = older.info.backend_pid
+    assert [f"server process {pid}, role migrator, application 'a colleague'" in wait for wait in waits] == [
+        True
+    ]
+    assert applied_versions(owner) == [1]
+
+
+def test_a_concurrent_statement_whose_waiting_is_interrupted_is_cancelled(
+    empty_database: Database,
+    folder: Path,
+    write: Write,
+    owner: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lock_watch, "_FIRST_LOOK_SECONDS", 0.1)
+    owner.execute("CREATE TABLE t (a int)")
+    write("1_a.sql", f"-- no-transaction\n{CREATE}")
+    url = empty_database.url("migrator")
+
+    def interrupt(event: Event) -> None:
+        if event.kind == "waiting":
+            raise KeyboardInterrupt
+
+    with psycopg.connect(url) as older:
+        older.execute("INSERT INTO t VALUES (7)")
+        with pytest.raises(KeyboardInterrupt):
+            apply_pending(url, read_source(folder), on_event=interrupt)
+        assert indexes(owner) == [("t_a_idx", False)]
+    apply_pending(url, read_source(folder))
+    assert indexes(owner) == [("t_a_idx", True)]
+
+
+def test_a_concurrent_statement_runs_without_a_free_connection_for_the_watching(
+    empty_database: Database,
+    folder: Path,
+    write: Write,
+    owner: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lock_watch, "_FIRST_LOOK_SECONDS", 0.1)
+    looks: list[str] = []
+
+    def refuse(conninfo: str) -> None:
+        looks.append(conninfo)
+        raise psycopg.OperationalError("too many connections for role")
+
+    monkeypatch.setattr(lock_watch, "open_observer", refuse)
+    owner.execute("CREATE TABLE t (a int)")
+    write("1_a.sql", f"-- no-transaction\n{CREATE}")
+    url = empty_database.url("migrator")
+    with psycopg.connect(url) as older:
+        older.execute("INSERT INTO t VALUES (7)")
+        timer = threading.Timer(1.0, older.rollback)
+        timer.start()
+        assert len(apply_pending(url, read_source(folder))) == 1
+        timer.join()
+    assert looks
