@@ -45,8 +45,11 @@ class ScriptFailed(MigrationError):
         self.statement = statement
         self.is_dirty = is_dirty
 
-    def but(self, result: str) -> ScriptFailed:
-        """Return the same error for a dirty migration, with another result: what the failure left, and what to do."""
+    def but(self, result: str, *, is_dirty: bool = True) -> ScriptFailed:
+        """Return the same error for a dirty migration, with another result: what the failure left, and what to do.
+
+        `is_dirty` False: the same error for a migration that is not dirty.
+        """
         return ScriptFailed(
             self.reason,
             result,
@@ -54,7 +57,7 @@ class ScriptFailed(MigrationError):
             line=self.line,
             statement=self.statement,
             sqlstate=self.sqlstate,
-            is_dirty=True,
+            is_dirty=is_dirty,
         )
 
 

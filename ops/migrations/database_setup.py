@@ -92,6 +92,7 @@ ORDER BY defaclrole, nspname, kind, is_start DESC
 class DatabaseSetup:
     """The setup of a database that groundwork did not provision.
 
+    - `database` is its name.
     - `role` runs the migrations; None stands for the temporary server's superuser.
     - `home` is the schema of the ledger; `ledger` is its name if the settings give one.
     - `roles` maps names to attributes, `schemas` to owners, `extensions` to schemas.
@@ -100,6 +101,7 @@ class DatabaseSetup:
       them.
     """
 
+    database: str = "planned"
     role: str | None = None
     search_path: str | None = None
     ledger: str | None = None
@@ -178,6 +180,7 @@ def _read(
         iter((*path, *path_of(search_path, None))), "public"
     )
     return DatabaseSetup(
+        database=str(_value(connection, "SELECT current_database()")),
         role=str(_value(connection, _MIGRATING_ROLE, path, found)),
         search_path=search_path,
         ledger=ledger,

@@ -141,7 +141,7 @@ def _plan(
     if not pending:
         return ()
     with scratch_server(has_roles=setup is None) as server:
-        database = replay(server, "planned", applied, migrations, setup)
+        database = replay(server, applied, migrations, setup)
         return tuple(
             MigrationPlan(
                 version=migration.version,

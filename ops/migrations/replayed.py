@@ -16,19 +16,18 @@ _DEFAULT_PRIVILEGES = re.compile(r"\bdefault\s+privileges\b", re.IGNORECASE)
 
 def replay(
     server: ScratchServer,
-    name: str,
     applied: Sequence[LedgerRow] | Sequence[Migration],
     migrations: Sequence[Migration],
     setup: DatabaseSetup | None,
 ) -> ScratchDatabase:
-    """Create database `name` with a setup, and apply the migrations in `applied`.
+    """Create a database with a setup, and apply the migrations in `applied`.
 
     The original order matters for a late migration, because it determines the order of a table's columns.
     """
     if setup is not None and any(_DEFAULT_PRIVILEGES.search(each.up.sql) for each in migrations):
         # They apply only to what is created after them, so their own place in the order counts.
         setup = replace(setup, default_privileges=())
-    database = create_scratch_database(server, name, setup)
+    database = create_scratch_database(server, setup)
     # Create the ledger, which migrations may refer to.
     apply_pending(database.url, ())
     database.remember_given()

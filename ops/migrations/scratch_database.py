@@ -22,6 +22,7 @@ from db.migrator.connection import Connection, execute_statement, open_connectio
 from db.migrator.ledger import Ledger
 from db.migrator.source import Script
 from db.migrator.url import LEDGER, SEARCH_PATH, with_session
+from infra.spec import roles
 from ops.errors import OpsError
 from ops.migrations.database_setup import DatabaseSetup
 from ops.servers.scratch_server import ScratchServer
@@ -32,6 +33,7 @@ _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
 _NOT_AVAILABLE = re.compile(r'extension "(.+)" is not available')
 # SQLSTATEs of a statement that refers to a type, a function or another object that does not exist.
 _UNDEFINED = {"42704", "42883", "42P01"}
+_UNCHANGED = "this happened on a temporary server, and the database is unchanged"
 # It always exists, so a ledger whose schema a migration creates waits there.
 _PUBLIC = "public"
 # Entries of the catalog that belong to the setup, unless a migration changes them.
@@ -74,7 +76,7 @@ class ScratchDatabase:
         cleared: set[tuple[str, ...]] = set()
         while True:
             try:
-                with on_temporary_server():
+                with on_temporary_server(is_applied=is_applied):
                     return action()
             except ScriptFailed as error:
                 message = str(getattr(getattr(error.__cause__, "diag", None), "message_primary", None) or "")
@@ -156,7 +158,8 @@ class ScratchDatabase:
             elif kind == "schema" and (name in setup.schemas or not setup.is_read):
                 self._create_schema(connection, setup, name)
             elif kind == "database":
-                # Another database of the target's server, or the target's own name. Only grants and settings name it.
+                # Another database of the target's server, or the target's name without a target to read. Only grants
+                # and settings name it.
                 _execute(connection, "CREATE DATABASE {}", name)
             else:
                 return False
@@ -261,29 +264,36 @@ class ScratchDatabase:
 
 
 @contextmanager
-def on_temporary_server() -> Iterator[None]:
-    """Remove the advice to repair the ledger from the error of a script that fails in the block."""
+def on_temporary_server(*, is_applied: bool) -> Iterator[None]:
+    """Replace the advice of the error of a script that fails in the block, which is that for a target.
+
+    `is_applied`: the scripts have run on a target, so they must not be edited.
+    """
     try:
         yield
     except ScriptFailed as error:
-        if not error.is_dirty:
-            raise
-        advice = "this happened on a temporary server: correct the file and run again"
-        raise error.but(advice) from error.__cause__
+        advice = (
+            f"{_UNCHANGED}. Do not edit a file that is applied: docs/migration-review.md#files-that-cannot-be-replayed"
+            " says what to do"
+            if is_applied
+            else f"{_UNCHANGED}: correct the file and run again"
+        )
+        raise error.but(advice, is_dirty=error.is_dirty) from error.__cause__
 
 
 def create_scratch_database(
-    server: ScratchServer, name: str, setup: DatabaseSetup | None, *, is_copied: bool = False
+    server: ScratchServer, setup: DatabaseSetup | None, *, is_copied: bool = False
 ) -> ScratchDatabase:
     """Create an empty database with a setup. None stands for that of groundwork's own databases.
 
+    It has the name of the target, which a migration may contain, for example in REINDEX DATABASE.
     `is_copied`: a dump will create everything in it, so only the roles are created.
     """
     if setup is None:
-        return ScratchDatabase(server.make_database(name), None)
+        return ScratchDatabase(server.make_database(roles.DATABASE), None)
     options = {"role": setup.role, SEARCH_PATH: setup.search_path, LEDGER: setup.ledger}
     session = {name: value for name, value in options.items() if value}
-    database = ScratchDatabase(with_session(server.make_plain_database(name), session), setup)
+    database = ScratchDatabase(with_session(server.make_plain_database(setup.database), session), setup)
     database.create_setup(is_copied=is_copied)
     return database
 

@@ -53,7 +53,7 @@ def verify(conninfo: str, migrations: Sequence[Migration], *, ignore_missing: bo
     setup = read_setup(conninfo)
     found = read_catalog(conninfo)
     with scratch_server(has_roles=setup is None) as server:
-        database = replay(server, "expected", state.applied, migrations, setup)
+        database = replay(server, state.applied, migrations, setup)
         expected = database.read_catalog()
     return Verification(state, find_drift(*database.without_given(expected, found)))
 
@@ -65,7 +65,7 @@ def expected_catalog(conninfo: str, migrations: Sequence[Migration]) -> Catalog:
     """
     setup = read_setup(conninfo)
     with scratch_server(has_roles=setup is None) as server:
-        database = replay(server, "expected", migrations, migrations, setup)
+        database = replay(server, migrations, migrations, setup)
         expected = database.read_catalog()
     return database.without_given(expected, expected)[0]
 

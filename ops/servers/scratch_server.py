@@ -18,6 +18,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from urllib.parse import quote
 
 from infra.docker.engine import DockerError, docker, label_options, psql
 from infra.docker.health_check import repeated
@@ -33,6 +34,7 @@ _START_SECONDS = 120.0
 _LOGIN_CONNECTIONS = 40
 _SUPERUSER = "groundwork_temporary"
 _IN_MEMORY, _ON_DISK = "/tmp/data", "/var/lib/postgresql/data"
+_GIVEN_DATABASES = {"postgres", "template1"}
 _SOCKETS = "/run/groundwork-scratch"
 # In memory, and removed with the containers, because it has no name. Only they have access to it.
 _SOCKET_VOLUME = (
@@ -100,19 +102,24 @@ class ScratchServer:
         return self.url(name, "migrator")
 
     def make_plain_database(self, name: str) -> str:
-        """Create a database as a server has it by default. Return its URL for a superuser."""
+        """Create a database as a server has it by default. Return its URL for a superuser.
+
+        A database that every server has, such as postgres, is the server's own.
+        """
         # Imported late, because most callers make no such database.
         import psycopg
+        from psycopg import sql
 
+        create = sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0")
         with psycopg.connect(self.superuser_url(), autocommit=True) as connection:
-            connection.execute(
-                f"CREATE DATABASE {name} ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0".encode()
-            )
+            if name not in _GIVEN_DATABASES:
+                connection.execute(create.format(sql.Identifier(name)))
         return self.superuser_url(name)
 
     def url(self, database: str, login: str) -> str:
         """Return the URL of a database for one of the specification's logins."""
-        return f"postgresql://{login}:{self._password}@127.0.0.1:{self._port}/{database}?sslmode=disable"
+        address = f"{login}:{self._password}@127.0.0.1:{self._port}"
+        return f"postgresql://{address}/{quote(database, safe='')}?sslmode=disable"
 
     def psql(self, sql: str, database: str = "postgres") -> str:
         """Run SQL as the superuser. Raise DockerError with the server's message."""

@@ -95,7 +95,7 @@ def _describe(url: str, queries: Mapping[str, NamedQuery]) -> tuple[dict[str, De
 
 
 def _migrated(server: ScratchServer, name: str, folder: Path) -> str:
-    with on_temporary_server():
+    with on_temporary_server(is_applied=False):
         apply_pending(server.make_database(name), read_source(folder))
     # Checked with the application's login, so that a missing privilege is a finding too.
     return server.url(name, "app_a")

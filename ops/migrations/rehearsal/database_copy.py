@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from db.migrator.connection import open_connection
 from db.migrator.ledger import Ledger
@@ -80,19 +80,18 @@ class DatabaseCopy:
     search_path: str | None
 
 
-def copy_database(
-    source: SourceDatabase, server: ScratchServer, name: str, *, with_rows: bool
-) -> DatabaseCopy:
-    """Create database `name` as a copy. The ledger's rows are always copied.
+def copy_database(source: SourceDatabase, server: ScratchServer, *, with_rows: bool) -> DatabaseCopy:
+    """Create a copy with the name of the original. The ledger's rows are always copied.
 
     Raise OpsError with the message of pg_dump or pg_restore.
     """
     if source.setup is not None:
-        url = create_scratch_database(server, name, source.setup, is_copied=True).url
+        url = create_scratch_database(server, source.setup, is_copied=True).url
         given = conninfo_to_dict(url)
         _copy(source, server, str(given["dbname"]), str(given["user"]), (), with_rows=with_rows)
         copy = DatabaseCopy(url, url, None)
     else:
+        name = roles.DATABASE
         server.psql(f"CREATE DATABASE {name} ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0")
         # The dump creates the schema.
         server.psql(f"GRANT CREATE ON DATABASE {name} TO {roles.OWNER}")
@@ -117,7 +116,7 @@ def _copy(
     with_rows: bool,
 ) -> None:
     restore = ["docker", "exec", "--interactive", server.container, "pg_restore", "--exit-on-error"]
-    restore += [f"--username={user}", "--no-password", f"--dbname={name}"]
+    restore += [f"--username={user}", "--no-password", f"--dbname={make_conninfo(dbname=name)}"]
     if with_rows:
         _transfer(source, server, restore, *options)
         return

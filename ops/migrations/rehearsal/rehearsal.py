@@ -22,6 +22,7 @@ from db.migrator.runner import checked_status
 from db.named_query import NamedQuery
 from db.seed import load_sample_data
 from db.session import connect
+from infra.spec import roles
 from ops.errors import Exit, OpsError
 from ops.migrations.rehearsal.database_copy import DatabaseCopy, SourceDatabase, copy_database
 from ops.migrations.rehearsal.parameters import Parameters
@@ -32,7 +33,6 @@ from ops.servers.scratch_server import scratch_server
 from ops.sql_check.declared import all_queries
 from ops.toolchain.progress import Progress
 
-_DATABASE = "rehearsed"
 _AFTER_SECONDS = 2.0
 # Before and after the migrations, callers continue until each query was sent, but for no longer than this.
 _EACH_LIMIT_SECONDS = 60.0
@@ -161,10 +161,10 @@ def rehearse(conninfo: str, migrations: Sequence[Migration], options: RehearsalO
     with scratch_server(on_disk=True, memory="1g", has_roles=is_ours) as server:
         what = f"copying {size // 1024**2}MB" if options.with_rows else "copying the schema"
         with progress.step("Rehearsal", what):
-            copy = copy_database(source, server, _DATABASE, with_rows=options.with_rows)
+            copy = copy_database(source, server, with_rows=options.with_rows)
             if not options.with_rows and is_ours:
                 load_sample_data(copy.caller_url)
-                server.psql("ANALYZE", _DATABASE)
+                server.psql("ANALYZE", roles.DATABASE)
         with progress.step("Rehearsal", f"migrating under {options.callers} callers"):
             return _migrate_under_traffic(copy, queries, migrations, options)
 
@@ -206,7 +206,7 @@ def _migrate_under_traffic(
         time.sleep(options.before_seconds)
         _await_each(traffic, 0.0)
         began = time.monotonic()
-        with on_temporary_server():
+        with on_temporary_server(is_applied=False):
             applied = apply_pending(
                 copy.url, migrations, ignore_missing=options.ignore_missing, on_event=record.hear
             )

@@ -66,7 +66,7 @@ def rehearse(
         try:
             yield shared_scratch
         finally:
-            shared_scratch.psql("DROP DATABASE IF EXISTS rehearsed WITH (FORCE)")
+            shared_scratch.psql("DROP DATABASE IF EXISTS groundwork WITH (FORCE)")
 
     monkeypatch.setattr(rehearsal, "scratch_server", shared)
     # It waits for each query all the same.

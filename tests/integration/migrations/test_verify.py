@@ -12,8 +12,9 @@ import pytest
 
 from db.migrator import apply_pending, read_source
 from ops.errors import Exit
+from ops.servers.scratch_server import scratch_server
 from tests.conftest import Database
-from tests.integration.migrations.conftest import Run
+from tests.integration.migrations.conftest import Run, invoke
 from tests.integration.migrator.conftest import Write
 from tests.promises import promise
 
@@ -116,3 +117,49 @@ class TestWhatIsMissing:
         assert outcome.code == Exit.UNREACHABLE
         assert outcome.error.startswith("no Docker engine answers for DOCKER_HOST")
         monkeypatch.undo()
+
+
+def test_the_error_of_an_applied_file_does_not_advise_to_edit_it(
+    run: Run, write: Write, folder: Path, empty_database: Database
+) -> None:
+    """The shared temporary server gives each database another name than the target's."""
+    write("1_a.sql", f"-- no-transaction\nREINDEX DATABASE {empty_database.name}")
+    empty_database.psql(f"ALTER DATABASE {empty_database.name} OWNER TO owner")
+    url = empty_database.url("migrator")
+    apply_pending(url, read_source(folder))
+    outcome = run("verify", "--url", url, "--folder", folder)
+    assert outcome.code == Exit.ERROR
+    assert "can only reindex the currently open database" in outcome.error
+    assert outcome.error.endswith(
+        "; this happened on a temporary server, and the database is unchanged. Do not edit a file that is applied:"
+        " docs/migration-review.md#files-that-cannot-be-replayed says what to do"
+    )
+
+
+def test_a_pending_file_that_fails_is_to_be_corrected(
+    run: Run, write: Write, folder: Path, empty_database: Database
+) -> None:
+    write("1_a.sql", "SELECT wrong")
+    outcome = run("plan", "--url", empty_database.url("migrator"), "--folder", folder)
+    assert outcome.code == Exit.ERROR
+    assert outcome.error.endswith(
+        "; this happened on a temporary server, and the database is unchanged: correct the file and run again"
+    )
+
+
+@pytest.mark.parametrize("name", ["Shop-1", "postgres"])
+def test_a_file_with_the_name_of_its_database_is_replayed(
+    docker_engine: None, write: Write, folder: Path, name: str
+) -> None:
+    write("1_a.sql", f'-- no-transaction\nREINDEX DATABASE "{name}"')
+    with scratch_server(has_roles=False) as target:
+        url = target.make_plain_database(name)
+        apply_pending(url, read_source(folder))
+        write("2_b.sql", "CREATE TABLE a (id int)")
+        verified = invoke("verify", "--url", url, "--folder", folder)
+        assert (verified.code, verified.out) == (
+            Exit.FINE,
+            "the database matches the 1 applied migrations\n",
+        )
+        planned = invoke("plan", "--url", url, "--folder", folder)
+        assert (planned.code, planned.error) == (Exit.FINE, "")
