@@ -334,6 +334,10 @@ def is_lost(exc: psycopg.Error) -> bool:
     """Return whether the error means that the connection could not be made, or is lost."""
     if not isinstance(exc, psycopg.OperationalError):
         return False
+    # A statement that connects to another server, as of a foreign table, fails with the same SQLSTATEs. What ends a
+    # session is FATAL.
+    if exc.diag.severity_nonlocalized == "ERROR":
+        return False
     return exc.sqlstate is None or exc.sqlstate.startswith(_LOST)
 
 

@@ -314,3 +314,17 @@ def test_the_events_of_a_failed_call_have_what_it_applied_before(
         (3, True),
     ]
     assert str(events[-2]) == "4_wrong: applying"
+
+
+def test_a_failed_connection_to_another_server_is_not_a_lost_connection_to_the_database(
+    empty_database: Database, folder: Path, write: Write
+) -> None:
+    """Both have SQLSTATE 08001 or 08006."""
+    empty_database.psql("CREATE EXTENSION dblink SCHEMA groundwork")
+    other = "host=127.0.0.1 port=1 user=a password=b dbname=c"
+    write("1_a.sql", f"SELECT groundwork.dblink_connect('{other}')")
+    with pytest.raises(
+        ScriptFailed, match=r"1_a\.sql:1: could not establish connection.*rolled back"
+    ) as caught:
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert caught.value.sqlstate == "08001"
