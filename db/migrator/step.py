@@ -49,7 +49,7 @@ from db.migrator.source import Migration, Script
 from db.migrator.transactions import Transaction, groups
 
 # SQLSTATEs of a statement that cannot run in a transaction, or that would end it.
-_WANTS_NO_TRANSACTION = {"25001", "2D000"}
+WANTS_NO_TRANSACTION = {"25001", "2D000"}
 # Stands for the end of a transaction, where otherwise the offset of a group is.
 _END = -1
 
@@ -287,7 +287,7 @@ class MigrationStep:
                 try:
                     return self._in_transaction(migration, script)
                 except ScriptFailed as error:
-                    if error.sqlstate not in _WANTS_NO_TRANSACTION:
+                    if error.sqlstate not in WANTS_NO_TRANSACTION:
                         raise
                 # The rollback has reset the session.
                 bound_lock_waits(connection, self.limits.table_lock_seconds)

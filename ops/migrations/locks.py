@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from db.migrator import Migration
+from db.migrator import Migration, ScriptFailed
 from db.migrator.connection import (
     Connection,
     check_deferred_constraints,
@@ -20,8 +20,10 @@ from db.migrator.connection import (
     open_connection,
     translated_errors,
 )
+from db.migrator.resumption import is_resumable
 from db.migrator.script import Statement, first_line
 from db.migrator.source import Script
+from db.migrator.step import WANTS_NO_TRANSACTION
 from db.migrator.transactions import Transaction
 
 # From the weakest to the strongest, as in SQL.
@@ -84,6 +86,14 @@ class MeasuredStatement:
 
 
 @dataclass(frozen=True)
+class MeasuredMigration:
+    """The statements of a migration, and whether the migrator runs them in a transaction."""
+
+    in_transaction: bool
+    statements: tuple[MeasuredStatement, ...]
+
+
+@dataclass(frozen=True)
 class _Seen:
     """The state of a session at one point in time."""
 
@@ -92,13 +102,28 @@ class _Seen:
     scans: Mapping[int, int]
 
 
-def measure(url: str, migration: Migration) -> tuple[MeasuredStatement, ...]:
-    """Run a migration's up file at `url`, and keep its changes. Raise ScriptFailed if it fails."""
+def measure(url: str, migration: Migration) -> MeasuredMigration:
+    """Run a migration's up file at `url`, and keep its changes. Raise ScriptFailed if it fails.
+
+    A file with the no-transaction header is tried in a transaction first if the migrator does so.
+    """
     script = migration.up
     script.check()
+    if not script.runs_alone:
+        return MeasuredMigration(True, _in_transactions(url, script))
+    if not all(map(is_resumable, script.statements)):
+        try:
+            return MeasuredMigration(True, _in_transactions(url, script))
+        except ScriptFailed as error:
+            if error.sqlstate not in WANTS_NO_TRANSACTION:
+                raise
     with open_connection(url) as connection:
-        if script.runs_alone:
-            return tuple(_alone(url, connection, script, statement) for statement in script.statements)
+        statements = tuple(_alone(url, connection, script, statement) for statement in script.statements)
+    return MeasuredMigration(False, statements)
+
+
+def _in_transactions(url: str, script: Script) -> tuple[MeasuredStatement, ...]:
+    with open_connection(url) as connection:
         measured: list[MeasuredStatement] = []
         for transaction in script.transactions:
             with connection.transaction(force_rollback=not transaction.commits):

@@ -142,21 +142,25 @@ def _plan(
         return ()
     with scratch_server(has_roles=setup is None) as server:
         database = replay(server, applied, migrations, setup)
-        return tuple(
-            MigrationPlan(
-                version=migration.version,
-                name=migration.name,
-                in_transaction=not migration.up.runs_alone,
-                is_late=newest is not None and migration.version < newest,
-                statements=database.run(
-                    lambda each=migration: measure(database.url, each),  # type: ignore[misc]
-                    migration,
-                    is_applied=False,
-                ),
-                findings=linted.findings[migration.version],
+        plans = []
+        for migration in pending:
+            # The URL may change while they run.
+            measured = database.run(
+                lambda each=migration: measure(database.url, each),  # type: ignore[misc]
+                migration,
+                is_applied=False,
             )
-            for migration in pending
-        )
+            plans.append(
+                MigrationPlan(
+                    version=migration.version,
+                    name=migration.name,
+                    in_transaction=measured.in_transaction,
+                    is_late=newest is not None and migration.version < newest,
+                    statements=measured.statements,
+                    findings=linted.findings[migration.version],
+                )
+            )
+        return tuple(plans)
 
 
 def _estimated_rows(conninfo: str, plans: Iterable[MigrationPlan]) -> dict[str, int | None]:

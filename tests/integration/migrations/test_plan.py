@@ -111,6 +111,35 @@ def test_a_lock_on_a_row_is_not_taken_for_one_on_its_table(database: Database) -
     assert modes[items] == "ROW EXCLUSIVE"
 
 
+@pytest.mark.parametrize(
+    ("sql", "in_transaction", "scans"),
+    [
+        ("ALTER TABLE items ADD CONSTRAINT c CHECK (size > 0)", True, ["items"]),
+        ("CREATE INDEX CONCURRENTLY i ON items (name)", False, []),
+        ("VACUUM items", False, []),
+    ],
+)
+def test_a_file_with_the_no_transaction_header_is_measured_as_the_migrator_runs_it(
+    run: Run,
+    write: Write,
+    folder: Path,
+    empty_database: Database,
+    sql: str,
+    in_transaction: bool,
+    scans: list[str],
+) -> None:
+    write("1_base.sql", BASE)
+    url = empty_database.url("migrator")
+    apply_pending(url, read_source(folder))
+    write("2_next.sql", f"-- no-transaction\n{sql}")
+    options = ("--url", url, "--folder", folder)
+    (planned,) = json.loads(run("plan", *options, "--json").out)["pending"]
+    (statement,) = planned["statements"]
+    assert (planned["in_transaction"], statement["scans"]) == (in_transaction, scans)
+    where = "in one transaction" if in_transaction else "outside a transaction"
+    assert f"2_next ({where}; strongest lock: " in run("plan", *options).out
+
+
 def test_a_lock_is_named_with_the_statement_that_takes_it_first(planned: Planned) -> None:
     first, second, third = planned(
         "LOCK TABLE items IN SHARE MODE; ALTER TABLE items ADD a int; ALTER TABLE items ADD b int"
