@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from struct import Struct
-from typing import Any
-
-import msgspec
 
 from db.errors import InvalidInput
 from db.models import NewActivity
-from db.validation import Month, bigint, indexed_text, json_object, partition_month, text, timestamp
+from db.validation import Month, bigint, encoded_object, indexed_text, partition_month, text, timestamp
 
 # Large enough that a block's round trips do not matter, small enough to bound memory.
 BLOCK_BYTES = 1 << 20
@@ -39,7 +35,6 @@ _length = Struct("!i").pack
 _timestamp_and_json = Struct("!iqib").pack
 _JSON_VERSION = 1
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_encode_plain_json = msgspec.json.Encoder().encode
 Reject = Callable[[NewActivity, InvalidInput], object]
 
 
@@ -123,23 +118,16 @@ def _line(activity: NewActivity, at: datetime) -> tuple[bytes, int, int | None]:
         event = bigint("github_event_id", event, least=1)
     if repo is not None:
         repo = bigint("repo_id", repo)
+    _, data = encoded_object("data", activity.data)
     line = row(
         event,
         user,
         repo,
         kind if isinstance(kind, str) else text("type", kind),
         at,
-        _encode_json(json_object("data", activity.data)),
+        data,
     )
     return line, user, repo
-
-
-def _encode_json(value: dict[str, Any]) -> bytes:
-    try:
-        return _encode_plain_json(value)
-    except TypeError:
-        # msgspec refuses subclasses of str, int and float. The driver encodes a single write with json.dumps.
-        return json.dumps(value).encode()
 
 
 def row(event: int | None, user: int, repo: int | None, kind: str, at: datetime, data: bytes) -> bytes:

@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from db.errors import InvalidInput, InvalidRow
 from db.named_query import NamedQuery, parse_queries
-from db.validation import bigint, day, decimal, json_object, text, timestamp, uuid
+from db.validation import bigint, day, decimal, json_object, limited_json, text, timestamp, uuid
 
 T = TypeVar("T")
 # Other statements could end the transaction, or change the session of a connection that later callers use.
@@ -92,7 +92,11 @@ def _checked(name: str, value: object, kind: str) -> object:
     if kind.startswith("list["):
         if not isinstance(value, list | tuple):
             raise InvalidInput(name, f"{type(value).__name__} is not a list")
-        return [_checked(name, each, kind[len("list[") : -1]) for each in value]
+        items = [_checked(name, each, kind[len("list[") : -1]) for each in value]
+        if kind.startswith("list[dict"):
+            # Each of them is within the limits.
+            limited_json(name, value, " at once")
+        return items
     if kind in _CHECKS:
         return _CHECKS[kind](name, value)
     if kind in _TYPES and (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
@@ -9,6 +10,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 from uuid import UUID
 
+import msgspec
 from msgspec import UNSET
 from psycopg.types.json import Jsonb
 
@@ -29,6 +31,12 @@ TEXT_BYTES = 4 * 1024 * 1024
 INDEXED_TEXT_BYTES = 2000
 # Far below Postgres's limits, which are 131,072 digits before the point and 16,383 after it.
 DECIMAL_DIGITS = 1000
+# The largest JSON parameter, as UTF-8 without spaces, and the most values in it: objects, lists, and what they contain.
+# While Postgres reads JSON, each byte takes up to 10 bytes of memory. Each number takes 200 bytes more, and each object
+# or list 700; `patch` takes twice as much.
+JSON_BYTES = 16 * 1024 * 1024
+JSON_VALUES = 200_000
+_encode = msgspec.json.Encoder().encode
 T = TypeVar("T")
 
 
@@ -209,10 +217,44 @@ def jsonb(field: str, value: object) -> Jsonb:
 
 def json_object(field: str, value: object) -> dict[str, Any]:
     """Return `value` if it is a JSON object that Postgres and Redis return unchanged."""
+    checked, _ = encoded_object(field, value)
+    return checked
+
+
+def encoded_object(field: str, value: object) -> tuple[dict[str, Any], bytes]:
+    """Return `value` if it is a JSON object that Postgres and Redis return unchanged, and its encoding."""
     if not isinstance(value, dict):
         raise InvalidInput(field, f"{type(value).__name__} is not a JSON object")
     _check_json(field, value, JSON_DEPTH)
-    return value
+    return value, limited_json(field, value)
+
+
+def limited_json(field: str, value: Any, advice: str = "") -> bytes:
+    """Return the encoding of valid JSON if it is within JSON_BYTES and JSON_VALUES. `advice` ends the error."""
+    try:
+        encoded = _encode(value)
+    except TypeError:
+        # msgspec refuses subclasses of str, int and float. The driver encodes a single write with json.dumps.
+        encoded = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    if len(encoded) > JSON_BYTES:
+        raise InvalidInput(
+            field, f"{len(encoded)} bytes of JSON are too many; use up to {JSON_BYTES}{advice}"
+        )
+    if not has_few_values(encoded) and (number := _values(value)) > JSON_VALUES:
+        raise InvalidInput(field, f"{number} values in JSON are too many; use up to {JSON_VALUES}{advice}")
+    return encoded
+
+
+def has_few_values(encoded: bytes) -> bool:
+    """Return whether JSON certainly has at most JSON_VALUES values. A quick check: texts may contain commas too."""
+    # The first value of each object or list follows a bracket, and each other one a comma.
+    return 1 + encoded.count(b",") + encoded.count(b"{") + encoded.count(b"[") <= JSON_VALUES
+
+
+def _values(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(map(_values, value.values()))
+    return 1 + sum(map(_values, value)) if isinstance(value, list | tuple) else 1
 
 
 def _check_json(field: str, value: object, depth: int) -> None:

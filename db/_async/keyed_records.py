@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from db._async.records import AsyncRecordRepository
 from db.errors import InvalidInput, NotFound
 from db.record_kind import Record, as_json
-from db.validation import bigint
+from db.validation import bigint, limited_json
 
 R = TypeVar("R", bound=Record)
 N = TypeVar("N")
@@ -43,7 +43,8 @@ class AsyncKeyedRepository(AsyncRecordRepository[R, N]):
         """Upsert records in one transaction, and return them in the given order. Fields left out are kept.
 
         Takes one statement for all records that leave out the same fields. Each statement has a deadline, so pass at
-        most some thousands of records at once. Raises InvalidInput if two records have the same natural key.
+        most some thousands of records at once. Raises InvalidInput if two records have the same natural key, or if the
+        records of one statement are too large.
         """
         order: dict[Any, None] = {}
         alike: dict[tuple[tuple[str, bool], ...], list[dict[str, Any]]] = {}
@@ -57,6 +58,8 @@ class AsyncKeyedRepository(AsyncRecordRepository[R, N]):
             alike.setdefault(tuple(self._kind.known(record).items()), []).append(plain)
         if not order:
             return []
+        for rows in alike.values():
+            limited_json("records", rows, " at once")
         query = self._queries[f"upsert_{self._kind.plural}"]
         written: dict[Any, R] = {}
         async with self._pool.transaction():

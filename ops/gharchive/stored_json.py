@@ -6,10 +6,9 @@ import re
 
 import msgspec
 
-from db.validation import JSON_DEPTH, json_object
+from db.validation import JSON_BYTES, JSON_DEPTH, encoded_object, has_few_values
 
 _decode = msgspec.json.Decoder().decode
-_encode = msgspec.json.Encoder().encode
 # A fraction, an exponent, or more digits than a double has. jsonb keeps them as written, and Python does not.
 _UNUSUAL_NUMBER = re.compile(rb"[0-9](?:[.eE]|[0-9]{16})").search
 _AS_BRACES = bytes.maketrans(b"[]", b"{}")
@@ -22,7 +21,10 @@ def as_stored(field: str, json: bytes) -> bytes:
     The text must be valid JSON, but its strings need not be UTF-8: raise UnicodeDecodeError if they are not. Raise
     msgspec.DecodeError for a number that is out of range.
     """
-    return json if _is_plain(json) else _encode(json_object(field, _decode(json)))
+    if _is_plain(json):
+        return json
+    _, encoded = encoded_object(field, _decode(json))
+    return encoded
 
 
 def _is_plain(json: bytes) -> bool:
@@ -30,6 +32,8 @@ def _is_plain(json: bytes) -> bool:
 
     A quick check: False can also mean that it is not known.
     """
+    if len(json) > JSON_BYTES or not has_few_values(json):
+        return False
     if not json.isascii():
         json.decode()
     outside = json

@@ -13,6 +13,7 @@ import pytest
 import redis
 from msgspec.structs import replace
 
+from db import validation
 from db.errors import (
     ConstraintViolated,
     IdempotencyKeyReused,
@@ -22,6 +23,7 @@ from db.errors import (
     VersionConflict,
 )
 from db.models import NewActivity, NewOrganization, NewRepository, NewUser
+from db.validation import JSON_BYTES, JSON_VALUES, TEXT_BYTES
 from tests.cases import in_case
 from tests.conftest import Database
 from tests.containers import wait_until
@@ -195,6 +197,32 @@ def test_upsert_many_stores_all_or_nothing(kind: Kind, records: Any) -> None:
     with pytest.raises(InvalidInput):
         records.upsert_many([kind.make(1), kind.make(0)])
     assert records.count() == 0
+
+
+def test_upsert_many_refuses_records_that_are_too_large_together(
+    data: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(validation, "JSON_BYTES", 1000)
+    small = [NewUser(github_id=n, username="a" * 300) for n in (1, 2)]
+    large = [NewUser(github_id=n, username="b", email="x" * 300) for n in (3, 4, 5)]
+    with (
+        caplog.at_level("DEBUG", "groundwork.db.query"),
+        pytest.raises(InvalidInput, match=r"records: .* bytes of JSON are too many; use up to 1000 at once"),
+    ):
+        data.users.upsert_many(small + large)
+    assert not [each for each in caplog.records if each.__dict__.get("query") == "upsert_users"]
+    assert len(data.users.upsert_many(small + large[:2])) == 4
+
+
+def test_json_with_the_most_values_is_stored_and_larger_json_is_refused(data: Any) -> None:
+    user = data.users.add(NewUser(github_id=1, username="ada"))
+    largest = {str(n): "x" * (TEXT_BYTES - 20) for n in range(JSON_BYTES // TEXT_BYTES)}
+    many = {"k": [0] * (JSON_VALUES - 2)}
+    assert data.users.patch(user.id, preferences=many).preferences == many
+    with pytest.raises(InvalidInput, match=r"preferences: .* bytes of JSON are too many"):
+        data.users.patch(user.id, preferences=largest | {"k": "x" * 100})
+    with pytest.raises(InvalidInput, match=r"preferences: 200001 values in JSON are too many"):
+        data.users.patch(user.id, preferences={"k": [0] * (JSON_VALUES - 1)})
 
 
 def test_upsert_many_stores_nothing_if_a_later_statement_fails(data: Any) -> None:

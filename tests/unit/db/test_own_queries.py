@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from db import load_queries
+from db import load_queries, validation
 from db.errors import InvalidInput
 from db.named_query import QUERIES_DIR, NamedQuery
 from db.own_queries import checked_parameters
@@ -125,3 +125,12 @@ def test_a_parameter_of_another_type_is_refused() -> None:
             for takes, given in ((kind, value), (f"{kind} | None", value), (f"list[{kind}]", [value])):
                 with pytest.raises(InvalidInput, match=f"a: {why}"):
                     checked_parameters(_load("SELECT %(a)s", takes=f"a {takes}"), {"a": given})
+
+
+def test_the_size_of_a_list_of_json_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "JSON_BYTES", 100)
+    query = _load("SELECT %(a)s", takes="a list[dict | None]")
+    items = [{"k": "x" * 60}, None, {"k": "x" * 16}]
+    assert len(str(checked_parameters(query, {"a": items}))) > 100
+    with pytest.raises(InvalidInput, match="a: 101 bytes of JSON are too many; use up to 100 at once"):
+        checked_parameters(query, {"a": [*items[:2], {"k": "x" * 17}]})

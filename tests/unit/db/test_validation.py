@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from msgspec import UNSET
 
+from db import validation
 from db.errors import InvalidInput
 from db.validation import (
     INDEXED_TEXT_BYTES,
@@ -37,6 +38,10 @@ from tests.cases import in_case
 
 class Team(int, Enum):
     ROOT = 7
+
+
+class Word(str):
+    __slots__ = ()
 
 
 class Roman(int):
@@ -201,3 +206,33 @@ def test_a_value_without_a_json_form_is_refused() -> None:
 def test_json_within_the_limits_passes() -> None:
     value: dict[str, Any] = {"k": [None, True, -1, 1.5, "x", {}], "deep": nested(JSON_DEPTH - 1)}
     assert json_object("j", value) is value
+
+
+def test_the_encoded_size_of_json_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "JSON_BYTES", 1000)
+    monkeypatch.setattr(validation, "JSON_VALUES", 100)
+    # With the braces, the key, the colon and the quotes: 1,000 bytes.
+    longest: list[dict[str, Any]] = [
+        {"k": "x" * 992},
+        {"k": "é" * 496},
+        {"k": [0] * 98},
+        {"k": [{}] * 98},
+        {"k": ",[{" * 330},
+        {"k": Word(",é" * 330)},
+    ]
+    for value in longest:
+        with in_case(value):
+            assert json_object("j", value) is value
+    too_long: list[tuple[dict[str, Any], str]] = [
+        ({"k": "x" * 993}, "j: 1001 bytes of JSON are too many; use up to 1000"),
+        ({"k": "é" * 497}, "j: 1002 bytes of JSON"),
+        ({"k": Word("é" * 497)}, "j: 1002 bytes of JSON"),
+        ({"\n" * 498: "x"}, "j: 1004 bytes of JSON"),
+        ({str(n): "x" * 100 for n in range(10)}, "j: .* bytes of JSON are too many"),
+        ({"k": [0] * 99}, "j: 101 values in JSON are too many; use up to 100"),
+        ({"k": [{}] * 99}, "j: 101 values in JSON"),
+        ({str(n): (n,) for n in range(50)}, "j: 101 values in JSON"),
+    ]
+    for value, why in too_long:
+        with in_case(why), pytest.raises(InvalidInput, match=why):
+            json_object("j", value)

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from db.errors import InvalidInput
-from db.validation import JSON_DEPTH, json_object
+from db.validation import JSON_DEPTH, JSON_VALUES, json_object
 from ops.gharchive import stored_json
 from ops.gharchive.stored_json import as_stored
 from tests.cases import in_case
@@ -78,6 +78,8 @@ def test_what_cannot_be_stored_is_refused() -> None:
         ("nested arrays", nested(JSON_DEPTH + 1, "[", "]")),
         ("nested arrays and objects", nested(JSON_DEPTH // 2 + 2, '[{"b":', "}]")),
         ("nested, with brackets in strings", nested(JSON_DEPTH + 1, '{"b":"}","c":', ',"d":"{"}')),
+        ("too many values", '{"a":[' + "0," * JSON_VALUES + "0]}"),
+        ("too long", b'{"a":[' + b",".join([b'"%b"' % (b"x" * 2**20)] * 16) + b"]}"),
         ("not UTF-8", b'{"a":"\xff"}'),
         ("a surrogate in UTF-8", b'{"a":"\xed\xa0\x80"}'),
     ]
