@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import zip_longest
 
-from db.migrator.script import BYTE_ORDER_MARK, line_at, tokens
+from db.migrator.script import BYTE_ORDER_MARK, continues_literal, line_at, tokens, unterminated_at
 from db.migrator.source import checksum_of
 
 # A blank next to one of these never matters.
@@ -27,7 +27,9 @@ def first_difference(old: str, new: str) -> int | None:
     for before, after in zip_longest(_significant(old), _significant(new)):
         if before is None or after is None or before[0] != after[0]:
             return line_at(new, last if after is None else after[1])
-    return None
+    # The server has accepted the old text, so an open literal means that the tokens are not those of the server.
+    at = unterminated_at(new)
+    return None if at is None else line_at(new, at)
 
 
 def describe_difference(old: str, new: str) -> str:
@@ -72,12 +74,9 @@ def _significant(sql: str) -> Iterator[tuple[str, int]]:
             gap += text
             continue
         if previous is not None and _is_bound(previous, (kind, text)):
-            # 'a' and 'b' are one literal only if there is a line end between them.
-            apart = " " if gap else ""
-            yield (
-                ("\n" if "\n" in _with_line_ends(gap, "\n") and kind == previous[0] == "literal" else apart),
-                place,
-            )
+            # 'a' and 'b' are one literal only if there is a line end between them, which is not in a block comment.
+            is_continued = kind == previous[0] == "literal" and continues_literal(gap)
+            yield "\n" if is_continued else " " if gap else "", place
         yield text, place
         previous, gap = (kind, text), ""
 

@@ -19,21 +19,34 @@ BYTE_ORDER_MARK = "\ufeff"
 LETTER = r"[^\x00-@\[-^`{-\x7f]"
 LETTER_OR_DIGIT = r"[^\x00-/:-@\[-^`{-\x7f]"
 LETTER_DIGIT_OR_DOLLAR = r"[^\x00-#%-/:-@\[-^`{-\x7f]"
-_ESCAPED = r"'(?:[^'\\]|\\.|'')*+'?"
+_ESCAPED = r"'(?:[^'\\]|\\.|'')*+'"
+# What the server allows between the parts of a literal (whitespace_with_newline of its scan.l): a line end, and before
+# and after it blanks and comments with `--`. Each part of E'...' has escapes.
+_BETWEEN_PARTS = r"(?:[ \t\f\v]|--[^\r\n]*+)*+[\r\n](?:[ \t\n\r\f\v]|--[^\r\n]*+[\r\n])*+"
 _TOKEN = re.compile(
     rf"""
       (?P<blank>     [ \t\n\r\f\v]+ | --[^\r\n]* )
     | (?P<comment>   /\* )
-    | (?P<literal>   [eE]{_ESCAPED} (?: [ \t\r\f\v]*+ \n [ \t\n\r\f\v]*+ {_ESCAPED} )*+
+    | (?P<literal>   [eE]{_ESCAPED}? (?: {_BETWEEN_PARTS} {_ESCAPED}? )*+
                    | '(?:[^']|'')*+'?
                    | "(?:[^"]|"")*+"? )
     | (?P<dollar>    \$ (?: {LETTER}{LETTER_OR_DIGIT}*+ )? \$ )
     | (?P<word>      {LETTER}{LETTER_DIGIT_OR_DOLLAR}*+ )
-    | (?P<number>    [0-9] (?: \. | {LETTER_OR_DIGIT} )*+ )
+    | (?P<number>    (?<=\$)[0-9]++ | [0-9] (?: \. | {LETTER_OR_DIGIT} )*+ )
     | (?P<other>     . )
     """,
     re.VERBOSE | re.DOTALL,
 )
+_COMPLETE = re.compile(
+    rf"""
+      [eE]{_ESCAPED} (?: {_BETWEEN_PARTS} {_ESCAPED} )*+
+    | '(?:[^']|'')*+'
+    | "(?:[^"]|"")*+"
+    | (?P<tag> \$[^$]*+\$ ) .* (?P=tag)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_CONTINUED = re.compile(_BETWEEN_PARTS)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 # Statements whose body may be BEGIN ATOMIC ... END, which contains semicolons.
 _ROUTINE = re.compile(r"create (?:or replace )?(?:function|procedure)\b")
@@ -164,6 +177,19 @@ def _tokens_from(sql: str, position: int) -> Iterator[tuple[TokenKind, str, int]
             position = len(sql) if closing < 0 else closing + len(token.group())
             kind = "literal"
         yield cast(TokenKind, kind), sql[begin:position], begin
+
+
+def unterminated_at(sql: str) -> int | None:
+    """Return the offset of the quote or comment that a script does not close, or None."""
+    for kind, text, begin in tokens(sql):
+        if kind == "literal" and _COMPLETE.fullmatch(text) is None:
+            return begin
+    return None
+
+
+def continues_literal(blanks: str) -> bool:
+    """Return whether two literals with these blanks and comments between them are the parts of a single one."""
+    return _CONTINUED.fullmatch(blanks) is not None
 
 
 def line_at(sql: str, offset: int) -> int:

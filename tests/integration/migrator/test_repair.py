@@ -154,6 +154,24 @@ def test_a_significant_change_is_refused_with_7_and_no_checksum_is_accepted(
     assert run("repair", "2").code == Exit.FINE
 
 
+@promise("`repair` accepts a changed checksum only if the change is proven harmless", control=True)
+def test_a_change_in_a_literal_that_continues_after_a_comment_is_refused(
+    run: Run, write: Write, owner: Connection, tmp_path: Path
+) -> None:
+    text = "CREATE TABLE a ();\nCOMMENT ON TABLE a IS E'first; ' -- note\n  'it\\'s--x\n';\nSELECT 1;\n"
+    path = write("1_a.sql", text)
+    assert run("up").code == Exit.FINE
+    comment = owner.execute("SELECT obj_description('a'::regclass)").fetchone()
+    assert comment == ("first; it's--x\n",)
+    (tmp_path / "old.sql").write_text(text)
+    path.write_text(text.replace("--x", "--y"))
+    outcome = run("repair", "1", "--old-file", str(tmp_path / "old.sql"))
+    assert outcome.code == Exit.REFUSED
+    assert "1_a.sql:2: this differs from what was applied" in outcome.error
+    path.write_text(text.replace("SELECT 1;", "SELECT 1; -- one"))
+    assert run("repair", "1", "--old-file", str(tmp_path / "old.sql")).code == Exit.FINE
+
+
 def test_a_dry_run_changes_nothing(run: Run, write: Write, owner: Connection) -> None:
     path = write("1_a.sql", TEXT)
     run("up")

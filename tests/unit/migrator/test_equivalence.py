@@ -20,6 +20,9 @@ HARMLESS = [
     ("x /* why /* nested */ */ y", "x\n-- how\ny", "comments"),
     ("a::int", "a ::int", "blanks"),
     ("'a'\n'b'", "'a'\r\n  -- both\r\n'b'", "line ends, comments"),
+    ("'a'\n'b'", "'a' -- it's\r'b'", "line ends, comments"),
+    ("U&'a' -- x\n'b'", "U&'a'\n-- y\n'b'", "comments"),
+    ("E'a\\'--x'", "E'a\\'--x' -- y", "comments"),
     ("n.t (a)", "n . t(a)", "blanks"),
     ("-- phase: contract\nSELECT 1", "-- phase: expand\nSELECT 1", "comments"),
     ("AS $$ a $$", "AS\n$$ a $$", "blanks"),
@@ -39,6 +42,13 @@ HARMFUL = [
     ("U & 'x'", "U&'x'"),
     ("'a' 'b'", "'a'\n'b'"),
     ("'a''b'", "'a' 'b'"),
+    ("'a'\n'b'", "'a' /* x\n */ 'b'"),
+    ("'a'\n'b'", "'a'\n/* x */ 'b'"),
+    ("E'a' -- c\n'\\'--x\n'", "E'a' -- c\n'\\'--y\n'"),
+    ("E'a'\r'\\'--x\n'", "E'a'\r'\\'--y\n'"),
+    ("E'a'\n-- c\n'\\'--x\n'", "E'a'\n-- c\n'\\'--y\n'"),
+    ("$1E'\\'--x\n'", "$1E'\\'--y\n'"),
+    ("$1 a", "$1a"),
     ("'a\nb'", "'a\r\nb'"),
     ("'a -- b'", "'a'"),
     ("$$a$$", "$$a $$"),
@@ -49,6 +59,8 @@ HARMFUL = [
     ("-- no-transaction\nSELECT 1", "\n-- no-transaction\nSELECT 1"),
     ("SELECT 1; SELECT 2", "SELECT 2; SELECT 1"),
     ("SELECT 1 /* open", "SELECT 1"),
+    ("SELECT 1; 'open", "SELECT 1; -- x\n'open"),
+    ("SELECT 1; $$open", "SELECT 1;  $$open"),
 ]
 
 
@@ -67,6 +79,10 @@ def test_a_change_that_may_matter_is_not_proven() -> None:
         with in_case(old, new):
             assert first_difference(old, new) is not None
             assert first_difference(new, old) is not None
+
+
+def test_the_line_of_a_literal_that_is_not_closed_is_that_of_the_new_text() -> None:
+    assert first_difference("a;\n'open\n", "a;\n-- x\n'open\n") == 3
 
 
 def test_the_line_of_a_difference_is_that_of_the_new_text() -> None:

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from db.migrator import script
-from db.migrator.script import Statement, line_at, split_statements
+from db.migrator.script import Statement, line_at, split_statements, unterminated_at
 from tests.cases import in_case
 
 
@@ -19,6 +19,12 @@ def test_a_semicolon_inside_a_statement_does_not_end_it() -> None:
         "SELECT 'it''s; fine'",
         r"SELECT E'\';'",
         "SELECT E'a' \n '\\';b'",
+        "SELECT E'a'--it's\n'\\';b'",
+        "SELECT e'a'--\r--;\r\n\f\t'\\';b'\n'\\';c'",
+        "SELECT E'a\\'' /* not continued */ , ';b\\'",
+        "SELECT 'a'--;\n';b\\'",
+        "SELECT U&'a'--;\n';b\\'",
+        "PREPARE p AS SELECT $1E'\\';b'",
         "SELECT U&'\\0041;'",
         'SELECT 1 AS "a;""b;"',
         "SELECT $$;$$",
@@ -39,6 +45,39 @@ def test_a_semicolon_inside_a_statement_does_not_end_it() -> None:
             follows = "" if "not closed" in statement else "\n; SELECT 'next'"
             expected = [statement.split(" -- ")[0]] + (["SELECT 'next'"] if follows else [])
             assert texts(statement + follows) == expected
+
+
+def test_a_quote_or_comment_that_is_not_closed_is_found() -> None:
+    parts = [
+        "'a",
+        r"E'a\'",
+        "E'a'\n'b",
+        "E'a\\",
+        "E'a' -- c\n'\\'",
+        '"a',
+        "$$ a $",
+        "$a$ $$",
+        "/* /* */",
+        "'a''",
+    ]
+    for part in parts:
+        with in_case(part):
+            assert unterminated_at(f"SELECT 1; {part}") == len("SELECT 1; ")
+    closed = [
+        r"'a\'",
+        "'a''b'",
+        r"E'a\''",
+        "E'a'\n'\\'--'",
+        '"a"""',
+        "$$$$",
+        "$a$ $$ $a$",
+        "/* /* */ */",
+        "$",
+        "-- '",
+    ]
+    for part in closed:
+        with in_case(part):
+            assert unterminated_at(f"SELECT 1; {part}") is None
 
 
 def test_a_script_without_a_statement_is_empty() -> None:
@@ -111,6 +150,7 @@ PARTS = [
         "$a$",
         "$",
         "E'\\';'",
+        "E'a' -- '\n'\\';'",
         "''",
         "\\'",
         ";",
