@@ -23,6 +23,8 @@ _OWN, _PROJECT, _SQLX = "groundwork.toml", "pyproject.toml", "sqlx.toml"
 # Tables of sqlx.toml that do not concern migrations.
 _OTHER_TABLES = {"macros", "drivers"}
 _IDENTIFIER = re.compile(r'[A-Za-z_][A-Za-z0-9_$]*|"(?:[^"\0]|"")+"')
+# In a search_path, the server replaces it by the role's name. Anywhere else it is the name of a schema.
+_ROLES_SCHEMA = '"$user"'
 _TABLE = re.compile(rf"(?:(?:{_IDENTIFIER.pattern})\.)?(?:{_IDENTIFIER.pattern})")
 _QUOTED = re.compile(r'"[^"]*"')
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -216,9 +218,23 @@ def _list_of(each: Callable[[object], str], what: str) -> Callable[[object], tup
 
 
 def _schemas(value: object) -> tuple[str, ...]:
-    found = _SCHEMAS([value] if isinstance(value, str) else value)
+    found = _SCHEMAS(value)
+    if _ROLES_SCHEMA in found:
+        raise _Wrong(_OWN_NAME)
+    return found
+
+
+def _search_path(value: object) -> tuple[str, ...]:
+    found = _schemas([value] if isinstance(value, str) else value)
     if not found:
         raise _Wrong("the name of a schema, or a list of names")
+    return found
+
+
+def _ledger(value: object) -> str:
+    found = _LEDGER(value)
+    if found.startswith(f"{_ROLES_SCHEMA}."):
+        raise _Wrong(_OWN_NAME)
     return found
 
 
@@ -277,6 +293,7 @@ def _rules(value: object) -> Mapping[str, bool]:
 
 _NAME = _matching(_IDENTIFIER, 'an SQL name, such as app or "App"')
 _SCHEMAS = _list_of(_NAME, 'a list of SQL names, such as ["app"]')
+_OWN_NAME = f"the schema's own name, such as app; {_ROLES_SCHEMA} would be a different schema for each role"
 _LEDGER = _matching(_TABLE, "a table's SQL name, with or without its schema, such as app._sqlx_migrations")
 _VARIABLE_NAME = _matching(_VARIABLE, "the name of an environment variable")
 _CHARS = _list_of(_char, "a list of single characters")
@@ -285,9 +302,9 @@ _VERSIONING = _choice("inferred", "timestamp", "sequential")
 _OWN_KEYS: Mapping[str, _Key | Mapping[str, _Key]] = {
     "folder": _Key("folder", _text),
     "url-variable": _Key("url_variable", _VARIABLE_NAME),
-    "ledger": _Key("ledger", _LEDGER),
-    "schema": _Key("schema", _schemas),
-    "create-schemas": _Key("create_schemas", _SCHEMAS),
+    "ledger": _Key("ledger", _ledger),
+    "schema": _Key("schema", _search_path),
+    "create-schemas": _Key("create_schemas", _schemas),
     "ignored-chars": _Key("ignored_chars", lambda value: "".join(_CHARS(value))),
     "ignore-missing": _Key("ignore_missing", _flag),
     "versioning": _Key("versioning", _VERSIONING),
@@ -300,8 +317,8 @@ _OWN_KEYS: Mapping[str, _Key | Mapping[str, _Key]] = {
 # sqlx-core 0.9, src/config.
 _SQLX_COMMON = {"database-url-var": _Key("url_variable", _VARIABLE_NAME)}
 _SQLX_MIGRATE: Mapping[str, _Key | Mapping[str, _Key]] = {
-    "create-schemas": _Key("create_schemas", _SCHEMAS),
-    "table-name": _Key("ledger", _LEDGER),
+    "create-schemas": _Key("create_schemas", _schemas),
+    "table-name": _Key("ledger", _ledger),
     "migrations-dir": _Key("folder", _text),
     "ignored-chars": _OWN_KEYS["ignored-chars"],
     "defaults": {

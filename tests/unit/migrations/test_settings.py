@@ -116,6 +116,13 @@ def test_the_nearest_folder_with_settings_counts_and_groundworks_keys_first(tmp_
         ("groundwork.toml", "[migrate]\nledger = 'a; DROP'", "must be a table's SQL name"),
         ("groundwork.toml", "[migrate]\nschema = []", "must be the name of a schema, or a list of names"),
         ("groundwork.toml", "[migrate]\nschema = [1]", "must be a list of SQL names"),
+        ("groundwork.toml", """[migrate]\nschema = '"$user"'""", "must be the schema's own name"),
+        ("groundwork.toml", """[migrate]\nschema = ['"$user"', 'public']""", "must be the schema's own name"),
+        ("groundwork.toml", """[migrate]\nschema = ['app', '"$user"']""", "must be the schema's own name"),
+        ("groundwork.toml", """[migrate]\ncreate-schemas = ['"$user"']""", "must be the schema's own name"),
+        ("groundwork.toml", """[migrate]\nledger = '"$user".applied'""", "must be the schema's own name"),
+        ("sqlx.toml", """[migrate]\ntable-name = '"$user".applied'""", "must be the schema's own name"),
+        ("sqlx.toml", """[migrate]\ncreate-schemas = ['"$user"']""", "must be the schema's own name"),
         ("groundwork.toml", "[migrate]\nurl-variable = 'a b'", "must be the name of an environment variable"),
         ("groundwork.toml", "[migrate]\nignored-chars = ['ab']", "must be a list of single characters"),
         ("groundwork.toml", "[migrate]\nignore-missing = 1", "must be true or false"),
@@ -150,6 +157,11 @@ def test_a_wrong_file_is_refused_with_2(tmp_path: Path, name: str, text: str, sa
     assert refused.value.exit_code == Exit.USAGE
     assert str(refused.value).startswith(str(tmp_path / name))
     assert said in str(refused.value)
+
+
+def test_names_that_only_look_like_the_placeholder_of_a_role_are_accepted(tmp_path: Path) -> None:
+    write(tmp_path / "groundwork.toml", """[migrate]\nschema = ['"$User"', 'user$']\nledger = '"$user"'""")
+    assert find_settings(tmp_path).session[LEDGER] == '"$User"."$user"'
 
 
 def test_a_rule_that_is_off_is_known(tmp_path: Path) -> None:
