@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from db.migrator.script import Statement, first_line, tokens
-from db.migrator.transactions import controls_transaction, is_two_phase
+from db.migrator.transactions import controls_transaction, is_two_phase, modes_of_begin
 
 # The first words of statements that may have a problem. The others are skipped, because they may be many and long.
 _NOTABLE = re.compile(
@@ -45,7 +45,7 @@ def problem_of(statement: Statement, *, runs_alone: bool, is_joined: bool, is_at
     if is_two_phase(statement):
         return "transaction-control", f"`{line}`: a migration cannot use two-phase commit; remove it", True
     if controls_transaction(statement):
-        return "transaction-control", _control(line, is_atomic=is_atomic), False
+        return "transaction-control", _control(statement, is_atomic=is_atomic), False
     if runs_alone and _NAMELESS_INDEX.match(statement.plain):
         message = (
             "without an index name, the incomplete index that a killed run leaves must be found and dropped by hand;"
@@ -73,7 +73,13 @@ def runs_outside_transaction(statement: Statement) -> bool:
     return "concurrently" in statement.text.lower() and "concurrently" in _words(statement)
 
 
-def _control(line: str, *, is_atomic: bool) -> str:
+def _control(statement: Statement, *, is_atomic: bool) -> str:
+    line = first_line(statement.text)
+    if is_atomic and (modes := modes_of_begin(statement)):
+        return (
+            f"`{line}` only sets the modes of the transaction in which the migration runs with its ledger row; write"
+            f" `SET TRANSACTION {modes}`"
+        )
     if is_atomic:
         return f"`{line}` has no effect, because a migration runs in a transaction with its ledger row; remove it"
     return (

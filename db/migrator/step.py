@@ -216,7 +216,8 @@ class MigrationStep:
     ) -> bool:
         connection = self.session.connection
         begin = ["BEGIN", f"SET LOCAL lock_timeout = '{milliseconds(self.limits.table_lock_seconds)}ms'"]
-        if modes := transaction.modes():
+        modes, statements = transaction.without_modes()
+        if modes:
             connection.execute(begin.pop(0).encode())
             for statement in modes:
                 execute_statement(connection, script, statement)
@@ -232,7 +233,7 @@ class MigrationStep:
             # The row is dirty, so sqlx-cli stops. An earlier transaction may have set a role without access to it.
             connection.execute("; ".join(begin).encode())
         budget = LockBudget(connection, self.limits.table_lock_seconds, self.ledger)
-        sent = tuple(groups(script.sql, transaction.statements[len(modes) :], apart))
+        sent = tuple(groups(script.sql, statements, apart))
         for group, following in zip_longest(sent, sent[1:]):
             more = f" (and {group.count - 1} more)" if group.count > 1 else ""
             self.on_event(Event("statement", migration, first_line(group.text.text) + more))

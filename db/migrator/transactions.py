@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, takewhile
 
 from db.migrator.script import Statement
 
@@ -19,7 +19,8 @@ _COMMIT = re.compile(r"(?:commit|end)\b(?! prepared\b)")
 _ROLLBACK = re.compile(r"(?:rollback|abort)\b(?! prepared\b)(?! (?:work |transaction )?to\b)")
 _TWO_PHASE = re.compile(r"(?:prepare transaction|commit prepared|rollback prepared)\b")
 _MODES_OF_BEGIN = re.compile(r"(?:begin|start)(?: (?:work|transaction))?\b ?(?P<modes>.*)", re.IGNORECASE)
-# These must be the first in their transaction.
+_SETS = re.compile(r"(?:set|reset)\b", re.IGNORECASE)
+# These must come before the first query of their transaction.
 _SET_MODES = re.compile(r"set (?:local |session )?transaction(?:\b|_)")
 _ROWS = re.compile(r"(?:insert|update|delete)\b", re.IGNORECASE)
 _LONGEST_GROUP = 256 * 1024
@@ -32,14 +33,16 @@ class Transaction:
     statements: tuple[Statement, ...]
     commits: bool = True
 
-    def modes(self) -> tuple[Statement, ...]:
-        """Return the first statements that set the transaction's modes, and so must come before all others."""
-        modes: list[Statement] = []
-        for statement in self.statements:
-            if not _SET_MODES.match(statement.head):
-                break
-            modes.append(statement)
-        return tuple(modes)
+    def without_modes(self) -> tuple[tuple[Statement, ...], tuple[Statement, ...]]:
+        """Return the statements that set the transaction's modes, and the others.
+
+        The server accepts modes only before the first query. A SET or RESET before them is not a query, so the modes
+        can be set first of all, even before the migrator's own statements.
+        """
+        settings = tuple(takewhile(lambda statement: _SETS.match(statement.text), self.statements))
+        modes = tuple(statement for statement in settings if _SET_MODES.match(statement.head))
+        others = tuple(statement for statement in settings if not _SET_MODES.match(statement.head))
+        return modes, others + self.statements[len(settings) :]
 
 
 def transactions_of(statements: Iterable[Statement]) -> tuple[Transaction, ...]:
@@ -54,8 +57,8 @@ def transactions_of(statements: Iterable[Statement]) -> tuple[Transaction, ...]:
             current = []
         elif not _BEGIN.match(statement.head):
             current.append(statement)
-        elif (modes := _MODES_OF_BEGIN.match(statement.plain)) and modes["modes"]:
-            current.append(Statement(f"SET TRANSACTION {modes['modes']}", statement.offset))
+        elif modes := modes_of_begin(statement):
+            current.append(Statement(f"SET TRANSACTION {modes}", statement.offset))
     if current or not done:
         done.append(Transaction(tuple(current)))
     return tuple(done)
@@ -66,6 +69,12 @@ def controls_transaction(statement: Statement) -> bool:
     if not _CONTROL.match(statement.text):
         return False
     return any(form.match(statement.head) for form in (_BEGIN, _COMMIT, _ROLLBACK, _TWO_PHASE))
+
+
+def modes_of_begin(statement: Statement) -> str:
+    """Return the modes of a BEGIN or START TRANSACTION, such as `ISOLATION LEVEL SERIALIZABLE`, or an empty string."""
+    match = _MODES_OF_BEGIN.match(statement.plain)
+    return match["modes"] if match else ""
 
 
 def is_two_phase(statement: Statement) -> bool:

@@ -135,11 +135,11 @@ def _together(
     connection: Connection, script: Script, transaction: Transaction
 ) -> tuple[MeasuredStatement, ...]:
     measured = []
-    modes = transaction.modes()
+    modes, statements = transaction.without_modes()
     for statement in modes:
         execute_statement(connection, script, statement)
     first = before = _look(connection)
-    for statement in transaction.statements[len(modes) :]:
+    for statement in statements:
         execute_statement(connection, script, statement)
         after = _look(connection)
         measured.append(_measured(script, statement, first.relations, before, after))

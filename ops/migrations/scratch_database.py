@@ -304,7 +304,8 @@ def _run_in_one_transaction(database: ScratchDatabase, script: Script) -> None:
     with open_connection(database.url) as connection, connection.transaction(force_rollback=True):
         for transaction in script.transactions:
             with connection.transaction(force_rollback=not transaction.commits):
-                for statement in transaction.statements[len(transaction.modes()) :]:
+                _, statements = transaction.without_modes()
+                for statement in statements:
                     execute_statement(connection, script, statement)
 
 

@@ -66,6 +66,8 @@ MEASURED: list[tuple[str, dict[str, str], list[str], list[str]]] = [
     ("CREATE TABLE mine (id int); ALTER TABLE mine ADD COLUMN more text", {}, [], []),
     ("COMMENT ON TABLE items IS 'Items.'", {"items": "SHARE UPDATE EXCLUSIVE"}, [], []),
     ("-- no-transaction\nCREATE INDEX CONCURRENTLY i ON items (name)", {"items": "SHARE UPDATE EXCLUSIVE"}, [], []),
+    ("SET work_mem = '8MB'; SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; ALTER TABLE items ADD COLUMN most text",
+     {"items": ALL}, [], []),
     ("-- no-transaction\nVACUUM (FULL) items", {"items": ALL}, ["items"], []),
     ("-- no-transaction\nVACUUM items", {"items": "SHARE UPDATE EXCLUSIVE"}, [], []),
     ("-- no-transaction\nCREATE INDEX ON items (name)", {"items": "SHARE"}, [], []),

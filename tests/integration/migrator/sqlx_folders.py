@@ -35,6 +35,16 @@ FOLDERS: dict[str, tuple[dict[str, str], set[str]]] = {
         },
         {"a", "b", "c"},
     ),
+    "modes after settings": (
+        {
+            "1_a.sql": "SET statement_timeout = 0; BEGIN ISOLATION LEVEL SERIALIZABLE; CREATE TABLE a (); COMMIT",
+            "2_b.sql": "SET LOCAL lock_timeout = '1s'; RESET work_mem; SET TRANSACTION ISOLATION LEVEL SERIALIZABLE;"
+            " CREATE TABLE b ()",
+            "3_c.sql": "BEGIN; CREATE TABLE c (); COMMIT; SET work_mem = '8MB'; BEGIN ISOLATION LEVEL REPEATABLE READ;"
+            " CREATE TABLE d (); COMMIT",
+        },
+        {"a", "b", "c", "d"},
+    ),
     "several statements without a transaction": (
         {
             "1_a.sql": "CREATE TYPE e AS ENUM ('a'); CREATE TABLE a (x e)",

@@ -45,6 +45,38 @@ def test_a_folder_that_sqlx_applies_is_applied(
     assert run("status").code == 0
 
 
+def test_modes_and_the_settings_before_them_have_their_effect(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    seen = "SELECT current_setting('transaction_isolation') AS isolation, current_setting('work_mem') AS work_mem"
+    write(
+        "1_a.sql",
+        f"""
+        SET LOCAL work_mem = '7MB'; BEGIN ISOLATION LEVEL SERIALIZABLE; CREATE TABLE a AS {seen}; COMMIT;
+        SET work_mem = '8MB'; START TRANSACTION ISOLATION LEVEL REPEATABLE READ; CREATE TABLE b AS {seen}; COMMIT;
+        """,
+    )
+    apply_pending(empty_database.url("migrator"), read_source(folder))
+    rows = owner.execute("SELECT * FROM a UNION ALL SELECT * FROM b").fetchall()
+    assert rows == [("serializable", "7MB"), ("repeatable read", "8MB")]
+
+
+def test_a_role_that_is_set_before_modes_needs_no_access_to_the_ledger(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    role = f"other_{empty_database.name}"
+    empty_database.psql(f"CREATE ROLE {role}; GRANT {role} TO migrator")
+    write(
+        "1_a.sql",
+        f"SET LOCAL ROLE {role}; SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; SELECT 1; RESET ROLE",
+    )
+    try:
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+    finally:
+        empty_database.psql(f"DROP ROLE {role}")
+    assert applied_versions(owner) == [1]
+
+
 @promise("a migration with transactions of its own is dirty if a later one fails")
 def test_a_migration_whose_later_transaction_fails_is_dirty(
     empty_database: Database, folder: Path, write: Write, owner: Connection

@@ -281,3 +281,21 @@ def test_only_the_given_rules_are_applied(tmp_path: Path) -> None:
         "needs-no-transaction",
     }
     assert {f.rule for f in lint_migrations(migrations, {"missing-down"})} == {"missing-down"}
+
+
+@pytest.mark.parametrize(
+    ("begin", "said"),
+    [
+        ("BEGIN", "has no effect"),
+        ("START TRANSACTION", "has no effect"),
+        ("BEGIN ISOLATION LEVEL SERIALIZABLE", "write `SET TRANSACTION ISOLATION LEVEL SERIALIZABLE`"),
+        ("START TRANSACTION READ WRITE", "write `SET TRANSACTION READ WRITE`"),
+    ],
+)
+def test_a_begin_that_sets_modes_is_not_said_to_have_no_effect(tmp_path: Path, begin: str, said: str) -> None:
+    (tmp_path / "1_a.sql").write_text(f"SET statement_timeout = 0;\n{begin};\nSELECT 1;")
+    (migration,) = read_source(tmp_path)
+    (problem,) = migration.up.problems
+    assert (problem.line, problem.rule) == (2, "transaction-control")
+    assert said in problem.message
+    assert ("has no effect" in problem.message) == (said == "has no effect")

@@ -41,17 +41,26 @@ def test_a_script_is_divided_where_it_commits_or_rolls_back() -> None:
             assert [([s.text for s in each.statements], each.commits) for each in found] == expected
 
 
-def test_the_modes_of_a_transaction_are_its_first_statements() -> None:
-    cases: list[tuple[str, int]] = [
-        ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; SELECT 1", 1),
-        ("SET LOCAL transaction READ WRITE; SET transaction_isolation = 'serializable'; SELECT 1", 2),
-        ("SELECT 1; SET TRANSACTION READ WRITE", 0),
-        ("SET work_mem = '1MB'", 0),
+def test_the_modes_of_a_transaction_are_set_before_its_first_query() -> None:
+    cases: list[tuple[str, list[int]]] = [
+        ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; SELECT 1", [0]),
+        ("SET LOCAL transaction READ WRITE; SET transaction_isolation = 'serializable'; SELECT 1", [0, 1]),
+        (
+            "SET work_mem = '1MB'; BEGIN READ WRITE; RESET work_mem; SET TRANSACTION DEFERRABLE; SELECT 1",
+            [1, 3],
+        ),
+        ("reset/**/all; SET TRANSACTION READ WRITE", [1]),
+        ("SELECT 1; SET TRANSACTION READ WRITE", []),
+        ("SET TRANSACTION READ WRITE; SELECT 1; SET TRANSACTION READ WRITE", [0]),
+        ("SET work_mem = '1MB'; SELECT 1", []),
     ]
-    for sql, count in cases:
-        with in_case(sql, count):
+    for sql, positions in cases:
+        with in_case(sql, positions):
             (transaction,) = transactions_of(split_statements(sql))
-            assert transaction.modes() == transaction.statements[:count]
+            modes, others = transaction.without_modes()
+            every = transaction.statements
+            assert modes == tuple(every[n] for n in positions)
+            assert others == tuple(every[n] for n in range(len(every)) if n not in positions)
 
 
 def grouped(sql: str, *apart: int) -> list[tuple[str, int]]:
