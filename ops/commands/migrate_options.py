@@ -57,7 +57,12 @@ def database_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def lock_limit_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that limit how long a command waits for other migrators and for table locks."""
-    return wait_option(_lock_timeout_option(_attempts_option(command)))
+    return wait_option(table_lock_options(command))
+
+
+def table_lock_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that limit how long a command waits for table locks."""
+    return _lock_timeout_option(_attempts_option(command))
 
 
 def load_settings(context: click.Context) -> None:

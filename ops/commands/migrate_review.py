@@ -16,6 +16,7 @@ from ops.commands.migrate_options import (
     migrate_settings,
     migration_database,
     read_migrations,
+    table_lock_options,
 )
 from ops.commands.migrator_options import exit_codes
 from ops.commands.names import is_stack_given
@@ -124,6 +125,7 @@ def show_plan(
     metavar="SECONDS",
     help="How long queries run before the migrations start",
 )
+@table_lock_options
 @click.option("--max-size", default="2GB", show_default=True, help="Largest database to copy")
 @click.option("--schema-only", is_flag=True, help="Copy no rows; a stack gets the sample data instead")
 @click.option(
@@ -140,6 +142,8 @@ def rehearse_pending(
     budget_ms: float | None,
     callers: int,
     before_seconds: float,
+    lock_seconds: float,
+    attempts: int,
     max_size: str,
     schema_only: bool,
     queries: Path | None,
@@ -151,6 +155,7 @@ def rehearse_pending(
     rehearsal measures how long each query is blocked, errors with their SQLSTATE, and each migration's duration and
     longest lock wait.
     """
+    from db.migrator import LockLimits
     from infra.spec.quantity import parse_bytes
     from ops.migrations.rehearsal.rehearsal import RehearsalOptions, rehearse
     from ops.migrations.rehearsal.text import as_text
@@ -159,8 +164,9 @@ def rehearse_pending(
         max_bytes = parse_bytes(max_size)
     except ValueError as error:
         raise OpsError(f"--max-size: {error}; use a size such as 500MB or 2GB", Exit.USAGE) from error
+    limits = LockLimits(table_lock_seconds=lock_seconds, attempts=attempts)
     options = RehearsalOptions(
-        callers, before_seconds, not schema_only, max_bytes, budget_ms, queries, ignore_missing
+        callers, before_seconds, not schema_only, max_bytes, budget_ms, queries, ignore_missing, limits
     )
     with exit_codes():
         conninfo = migration_database(url, stack)

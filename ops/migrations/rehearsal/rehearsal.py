@@ -16,8 +16,9 @@ from typing import Any
 
 import psycopg
 
-from db.migrator import Event, Migration, apply_pending
+from db.migrator import Event, LockLimits, Migration, apply_pending
 from db.migrator.connection import open_connection
+from db.migrator.lock_wait import DEFAULT_LIMITS
 from db.migrator.runner import checked_status
 from db.named_query import NamedQuery
 from db.seed import load_sample_data
@@ -133,6 +134,7 @@ class RehearsalOptions:
     budget_ms: float | None = None
     queries: Path | None = None
     ignore_missing: bool = False
+    limits: LockLimits = DEFAULT_LIMITS
 
 
 def rehearse(conninfo: str, migrations: Sequence[Migration], options: RehearsalOptions) -> Rehearsal | None:
@@ -208,7 +210,11 @@ def _migrate_under_traffic(
         began = time.monotonic()
         with on_temporary_server(is_applied=False):
             applied = apply_pending(
-                copy.url, migrations, ignore_missing=options.ignore_missing, on_event=record.hear
+                copy.url,
+                migrations,
+                ignore_missing=options.ignore_missing,
+                limits=options.limits,
+                on_event=record.hear,
             )
         ended = time.monotonic()
         record.now = None

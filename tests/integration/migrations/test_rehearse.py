@@ -308,6 +308,26 @@ def test_nothing_pending_is_reported_before_anything_is_copied(rehearse: Callabl
     assert rehearse() == Outcome(Exit.FINE, "nothing is pending\n", "")
 
 
+@pytest.mark.parametrize("is_setting", [False, True])
+def test_the_lock_limits_of_the_options_and_of_the_settings_apply(
+    rehearse: Callable[..., Outcome],
+    write: Write,
+    one_query: tuple[str | Path, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_setting: bool,
+) -> None:
+    options = ["--lock-timeout", "0.07", "--attempts", "3"]
+    if is_setting:
+        (tmp_path / "groundwork.toml").write_text("[migrate]\nlock-timeout = 0.07\nattempts = 3\n")
+        monkeypatch.chdir(tmp_path)
+        options = []
+    write("9001_limited.sql", "DO $$ BEGIN RAISE 'a lock' USING ERRCODE = '55P03'; END $$")
+    outcome = rehearse(*one_query, *options)
+    assert outcome.code == Exit.LOCKED
+    assert "gave up after 3 attempts of 0.07 s" in outcome.error
+
+
 def test_a_migration_that_fails_is_named(
     rehearse: Callable[..., Outcome], write: Write, one_query: tuple[str | Path, ...]
 ) -> None:
