@@ -49,3 +49,10 @@ def named(checked: Parameters) -> str:
 def microseconds(at: datetime) -> int:
     """Return the microseconds since 1970, exactly: the float of datetime.timestamp() loses the last digit."""
     return (at - EPOCH) // timedelta(microseconds=1)
+
+
+# The range of `microseconds`.
+MICROSECONDS = (
+    microseconds(datetime.min.replace(tzinfo=UTC)),
+    microseconds(datetime.max.replace(tzinfo=UTC)),
+)

@@ -13,27 +13,33 @@ import msgspec
 
 from db.errors import InvalidCursor, InvalidInput
 from db.models import Page
+from db.validation import INT32_MAX, INT64_MAX, INT64_MIN
 
 T = TypeVar("T")
 
 _CHECK_BYTES = 8
 _KEY = msgspec.msgpack.Decoder(tuple[int, ...])
 MAX_LIMIT = 1000
+# The least and the greatest value of an integer in a key.
+Range = tuple[int, int]
+BIGINT: Range = (INT64_MIN, INT64_MAX)
+INTEGER: Range = (-INT32_MAX - 1, INT32_MAX)
 
 
 @dataclass(frozen=True)
 class Listing:
     """A listing: an order with its filters, both described by `name`.
 
-    A position in it is a key of `length` integers.
+    A position in it is a key of `length` integers. `first` is the range of the first one, and the others are bigint.
     """
 
     name: str
     length: int
+    first: Range = BIGINT
 
     def start(self, after: str | None, beginning: tuple[int, ...]) -> tuple[int, ...]:
         """Return the key after which the page starts: `beginning` without a cursor. Raises InvalidCursor."""
-        return beginning if after is None else decode_cursor(self.name, after, self.length)
+        return beginning if after is None else decode_cursor(self.name, after, self.length, self.first)
 
     @staticmethod
     def checked_limit(limit: int) -> int:
@@ -57,10 +63,11 @@ def encode_cursor(listing: str, key: tuple[int, ...]) -> str:
     return base64.urlsafe_b64encode(_check(listing, packed) + packed).rstrip(b"=").decode()
 
 
-def decode_cursor(listing: str, cursor: str, length: int) -> tuple[int, ...]:
+def decode_cursor(listing: str, cursor: str, length: int, first: Range = BIGINT) -> tuple[int, ...]:
     """Return the key in a cursor. Raises InvalidCursor if another listing made it or it was changed.
 
-    The checksum only finds mistakes. It is not a security measure: a cursor gives access to nothing.
+    The checksum only finds mistakes. It is not a security measure: a cursor gives access to nothing. Anyone can make
+    one with a valid checksum, so each integer of the key must be in the range of its column.
     """
     try:
         raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
@@ -68,7 +75,10 @@ def decode_cursor(listing: str, cursor: str, length: int) -> tuple[int, ...]:
         key = _KEY.decode(packed)
     except (binascii.Error, ValueError, TypeError, msgspec.DecodeError) as error:
         raise InvalidCursor("after", "is not a cursor; pass a page's `next`, unchanged") from error
-    if check != _check(listing, packed) or len(key) != length:
+    is_key = len(key) == length and all(
+        least <= part <= most for part, (least, most) in zip(key, (first, *[BIGINT] * length), strict=False)
+    )
+    if check != _check(listing, packed) or not is_key:
         raise InvalidCursor("after", "is another listing's cursor, or was changed; start from the first page")
     return key
 

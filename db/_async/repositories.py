@@ -11,7 +11,7 @@ from cache.timing import Tier
 from db._async.keyed_records import AsyncGitHubRepository
 from db._async.pool import AsyncPool
 from db.models import REPOSITORY_SCHEMA, NewRepository, Page, Repository
-from db.paging import Listing
+from db.paging import INTEGER, Listing
 from db.record_kind import RecordKind, checked_changes
 from db.validation import INT32_MAX, INT64_MAX, bigint, indexed_text, optional, optional_count, text
 
@@ -101,7 +101,7 @@ class AsyncRepositoryRepository(AsyncGitHubRepository[Repository, NewRepository]
 
     async def list_by_stars(self, *, limit: int = 50, after: str | None = None) -> Page[Repository]:
         """Return a page of all repositories, most stars first."""
-        listing = Listing("repositories by stars", length=2)
+        listing = Listing("repositories by stars", length=2, first=INTEGER)
         stars, after_id = listing.start(after, _TOP)
         parameters = {"after_stars": stars, "after_id": after_id}
         return await self._page(listing, "list_repositories_by_stars", parameters, limit, _STARS)
@@ -111,7 +111,7 @@ class AsyncRepositoryRepository(AsyncGitHubRepository[Repository, NewRepository]
     ) -> Page[Repository]:
         """Return a page of the repositories in a language, most stars first."""
         name = text("language", language)
-        listing = Listing(f"repositories in {name} by stars", length=2)
+        listing = Listing(f"repositories in {name} by stars", length=2, first=INTEGER)
         stars, after_id = listing.start(after, _TOP)
         parameters = {"language": name, "after_stars": stars, "after_id": after_id}
         return await self._page(listing, "list_repositories_by_language", parameters, limit, _STARS)

@@ -20,7 +20,16 @@ from db._sync.idempotency import write_once
 from db._sync.pages import items
 from db._sync.partitions import Partitions
 from db._sync.pool import Pool
-from db.activity_parameters import EPOCH, Parameters, key_of, microseconds, named, new_values, values
+from db.activity_parameters import (
+    EPOCH,
+    MICROSECONDS,
+    Parameters,
+    key_of,
+    microseconds,
+    named,
+    new_values,
+    values,
+)
 from db.copy_binary import Owners, Reject, blocks
 from db.deadline import Deadline, end_of_block
 from db.entities import FEEDS
@@ -106,7 +115,7 @@ class ActivityRepository:
         Pages are cached for about 5 minutes and invalidated by every write to the user's activities.
         """
         user_id = bigint("user_id", user_id)
-        listing = Listing(f"feed of user {user_id}", length=2)
+        listing = Listing(f"feed of user {user_id}", length=2, first=MICROSECONDS)
         return self._cached(self.user_feeds, listing, "list_user_feed", {"user_id": user_id}, limit, after)
 
     def repository_feed(self, repo_id: int, *, limit: int = 50, after: str | None = None) -> Page[Activity]:
@@ -115,7 +124,7 @@ class ActivityRepository:
         Pages are cached for about 5 minutes and invalidated by every write to the repository's activities.
         """
         repo_id = bigint("repo_id", repo_id)
-        listing = Listing(f"feed of repository {repo_id}", length=2)
+        listing = Listing(f"feed of repository {repo_id}", length=2, first=MICROSECONDS)
         return self._cached(
             self.repository_feeds, listing, "list_repository_feed", {"repo_id": repo_id}, limit, after
         )
@@ -136,7 +145,7 @@ class ActivityRepository:
         start, end = timestamp("since", since), None if until is None else timestamp("until", until)
         parameters = {"type": text("kind", kind), "since": start}
         name = f"activities of type {kind} from {start.isoformat()} to {end and end.isoformat()}"
-        listing = Listing(name, length=2)
+        listing = Listing(name, length=2, first=MICROSECONDS)
         top = _TOP if end is None else (microseconds(end), INT64_MAX)
         position = listing.start(after, top)
         return self._page(

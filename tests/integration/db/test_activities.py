@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -14,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from db import copy_binary
+from db.activity_parameters import EPOCH, MICROSECONDS
 from db.errors import (
     ConstraintViolated,
     IdempotencyKeyReused,
@@ -24,8 +26,10 @@ from db.errors import (
     Unavailable,
     VersionConflict,
 )
-from db.models import NewActivity, NewRepository, NewUser
+from db.models import NewActivity, NewRepository, NewUser, Page
+from db.paging import INTEGER, encode_cursor
 from infra.docker.engine import DockerError
+from tests.cases import in_case
 from tests.conftest import Database
 from tests.promises import promise
 from tests.scale import limit
@@ -146,6 +150,40 @@ def test_a_feed_is_newest_first_and_pages_hold_each_once_also_where_times_tie(
     cursor = data.activities.feed(user_id, limit=1).next
     with pytest.raises(InvalidCursor):
         data.activities.feed(other, after=cursor)
+
+
+@promise("a cursor that was changed or belongs to another listing raises InvalidCursor")
+def test_a_forged_cursor_gives_a_page_or_is_refused(data: Any, user_id: int, repo_id: int) -> None:
+    data.activities.add(_made(user_id, 1, repo_id=repo_id))
+    whole, since = (-(2**63), 2**63 - 1), EPOCH.isoformat()
+    listings: list[tuple[Callable[..., Page[Any]], str, list[tuple[int, int]]]] = [
+        (partial(data.activities.feed, user_id), f"feed of user {user_id}", [MICROSECONDS, whole]),
+        (
+            partial(data.activities.repository_feed, repo_id),
+            f"feed of repository {repo_id}",
+            [MICROSECONDS, whole],
+        ),
+        (
+            partial(data.activities.list_by_type, "PushEvent"),
+            f"activities of type PushEvent from {since} to None",
+            [MICROSECONDS, whole],
+        ),
+        (data.activities.list, "activities", [whole]),
+        (data.users.list, "users by id", [whole]),
+        (partial(data.users.list_by_username, "ada"), "users by username ada", [whole]),
+        (data.repositories.list_by_stars, "repositories by stars", [INTEGER, whole]),
+        (partial(data.repositories.list_by_language, "C"), "repositories in C by stars", [INTEGER, whole]),
+    ]
+    for read, name, ranges in listings:
+        with in_case(name):
+            for edge in range(2):
+                read(after=encode_cursor(name, tuple(each[edge] for each in ranges)))
+            for place, (least, most) in enumerate(ranges):
+                # A cursor cannot contain an integer below bigint.
+                for outside in [most + 1, *([least - 1] if least > -(2**63) else [])]:
+                    key = tuple(outside if n == place else 7 for n in range(len(ranges)))
+                    with pytest.raises(InvalidCursor):
+                        read(after=encode_cursor(name, key))
 
 
 def test_activities_of_a_type_in_a_range_of_time(data: Any, user_id: int) -> None:

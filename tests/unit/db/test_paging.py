@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from db.activity_parameters import EPOCH, MICROSECONDS, microseconds
 from db.errors import InvalidCursor
-from db.paging import decode_cursor, encode_cursor
+from db.paging import BIGINT, INTEGER, Range, decode_cursor, encode_cursor
+from tests.cases import in_case
 from tests.promises import promise
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -41,3 +45,24 @@ def test_a_changed_cursor_is_refused_or_means_the_same(key: int, place: int, cha
     except InvalidCursor:
         return
     assert decoded == (key,)
+
+
+@promise("a cursor that was changed or belongs to another listing raises InvalidCursor")
+def test_a_forged_cursor_with_an_integer_out_of_range_is_refused() -> None:
+    cases: list[tuple[tuple[int, ...], Range]] = [
+        ((2**63,), BIGINT),
+        ((2**64 - 1,), BIGINT),
+        ((7, 2**63), INTEGER),
+        ((2**31, 7), INTEGER),
+        ((-(2**31) - 1, 7), INTEGER),
+        ((2**63 - 1, 7), MICROSECONDS),
+        ((-(2**63), 7), MICROSECONDS),
+    ]
+    for key, first in cases:
+        with in_case(key), pytest.raises(InvalidCursor):
+            decode_cursor("things", encode_cursor("things", key), len(key), first)
+    for edge in (*INTEGER, *MICROSECONDS, *BIGINT):
+        first = (edge, edge)
+        assert decode_cursor("things", encode_cursor("things", (edge, 7)), 2, first) == (edge, 7)
+    for edge in MICROSECONDS:
+        assert microseconds(EPOCH + timedelta(microseconds=edge)) == edge
