@@ -14,7 +14,18 @@ from psycopg.types.json import Jsonb
 
 from db.errors import InvalidInput, InvalidRow
 from db.named_query import NamedQuery, parse_queries
-from db.validation import bigint, day, decimal, json_object, limited_json, text, timestamp, uuid
+from db.validation import (
+    any_float,
+    bigint,
+    boolean,
+    day,
+    decimal,
+    json_object,
+    limited_json,
+    text,
+    timestamp,
+    uuid,
+)
 
 T = TypeVar("T")
 # Other statements could end the transaction, or change the session of a connection that later callers use.
@@ -26,16 +37,27 @@ _WRITE = re.compile(
 _QUOTED = re.compile(
     r"""'(?:''|[^'])*' | "[^"]*" | --[^\n]* | /\*.*?\*/ | \$(\w*)\$.*?\$\1\$""", re.DOTALL | re.VERBOSE
 )
+
+
+def _bytes(name: str, value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise InvalidInput(name, f"{type(value).__name__} is not bytes")
+    return value
+
+
+# For each of db.named_query.SCALARS.
 _CHECKS: Mapping[str, Callable[[str, object], object]] = {
     "int": bigint,
     "str": text,
+    "bool": boolean,
+    "float": any_float,
+    "bytes": _bytes,
+    "dict": lambda name, value: Jsonb(json_object(name, value)),
     "datetime": timestamp,
     "date": day,
     "Decimal": decimal,
     "UUID": uuid,
-    "dict": lambda name, value: Jsonb(json_object(name, value)),
 }
-_TYPES: Mapping[str, tuple[type, ...]] = {"bool": (bool,), "float": (float, int), "bytes": (bytes,)}
 
 
 def load_queries(source: Path | str) -> dict[str, NamedQuery]:
@@ -97,13 +119,7 @@ def _checked(name: str, value: object, kind: str) -> object:
             # Each of them is within the limits.
             limited_json(name, value, " at once")
         return items
-    if kind in _CHECKS:
-        return _CHECKS[kind](name, value)
-    if kind in _TYPES and (
-        not isinstance(value, _TYPES[kind]) or (kind != "bool" and isinstance(value, bool))
-    ):
-        raise InvalidInput(name, f"{type(value).__name__} is not a {kind}")
-    return value
+    return _CHECKS[kind](name, value)
 
 
 def rows_of(query: NamedQuery, row: type[T]) -> BaseRowFactory[T]:

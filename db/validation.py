@@ -89,14 +89,19 @@ def boolean(field: str, value: object) -> bool:
     return value
 
 
-def real(field: str, value: object) -> float:
-    """Return a finite float. NaN is rejected, because it is not equal to itself."""
+def any_float(field: str, value: object) -> float:
+    """Return a float, which may be NaN or infinite. An integer is converted."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise InvalidInput(field, f"{type(value).__name__} is not a float")
     try:
-        number = float(value)
+        return float(value)
     except OverflowError as error:
         raise InvalidInput(field, "is out of range of a float") from error
+
+
+def real(field: str, value: object) -> float:
+    """Return a finite float. NaN is rejected, because it is not equal to itself."""
+    number = any_float(field, value)
     if not math.isfinite(number):
         raise InvalidInput(field, f"{number} is not a finite number")
     return number

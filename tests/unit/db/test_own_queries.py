@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -9,9 +10,9 @@ from uuid import UUID
 
 import pytest
 
-from db import load_queries, validation
+from db import load_queries, own_queries, validation
 from db.errors import InvalidInput
-from db.named_query import QUERIES_DIR, NamedQuery
+from db.named_query import QUERIES_DIR, SCALARS, NamedQuery
 from db.own_queries import checked_parameters
 from tests.cases import in_case
 
@@ -101,12 +102,33 @@ def test_a_parameter_of_each_type_passes() -> None:
         ("date", date(2026, 11, 24)),
         ("Decimal", Decimal("1.50")),
         ("UUID", UUID(int=7)),
+        ("float", 1.5),
+        ("float", math.inf),
+        ("float", -math.inf),
+        ("bool", True),
+        ("bytes", b"a"),
     ]
     for kind, value in cases:
         with in_case(kind, value):
             one, many = (_load("SELECT %(a)s", takes=f"a {each}") for each in (kind, f"list[{kind} | None]"))
             assert checked_parameters(one, {"a": value}) == {"a": value}
             assert checked_parameters(many, {"a": [value, None]}) == {"a": [value, None]}
+
+
+def test_an_integer_for_a_float_is_converted_and_nan_passes() -> None:
+    query = _load("SELECT %(a)s", takes="a float")
+    for value, expected in (
+        (2, "2.0"),
+        (10**30, "1e+30"),
+        (2**53 + 1, "9007199254740992.0"),
+        (math.nan, "nan"),
+    ):
+        sent = checked_parameters(query, {"a": value})["a"]
+        assert (type(sent), repr(sent)) == (float, expected)
+
+
+def test_every_type_of_a_parameter_has_a_check() -> None:
+    assert set(own_queries._CHECKS) == set(SCALARS)
 
 
 def test_a_parameter_of_another_type_is_refused() -> None:
@@ -118,6 +140,13 @@ def test_a_parameter_of_another_type_is_refused() -> None:
         ("Decimal", 1.5, "float is not a Decimal"),
         ("Decimal", Decimal("NaN"), "NaN is not a finite number"),
         ("UUID", object(), "object is not a UUID"),
+        ("float", 10**400, "is out of range of a float"),
+        ("float", -(10**400), "is out of range of a float"),
+        ("float", True, "bool is not a float"),
+        ("float", "1.5", "str is not a float"),
+        ("float", Decimal("1.5"), "Decimal is not a float"),
+        ("bool", 1, "int is not a bool"),
+        ("bytes", "a", "str is not bytes"),
         ("UUID", str(UUID(int=7)), "str is not a UUID"),
     ]
     for kind, value, why in cases:
