@@ -13,10 +13,11 @@ from infra.spec.variables import variable
 from ops.errors import Exit, OpsError, exit_code_of
 from ops.output import print_line
 
-# This function is part of groundwork's schema alone, and whoever may write the data may call it.
+# Every schema of groundwork has this table, whatever other tables it has. Of the roles that see it, only those that may
+# write the data may delete from it.
 _ACCESS = """
-SELECT current_database(), current_user, f IS NOT NULL, coalesce(has_function_privilege(f, 'EXECUTE'), false)
-FROM to_regprocedure('make_activity_partitions(timestamptz, timestamptz)') AS f
+SELECT current_database(), current_user, t IS NOT NULL, coalesce(has_table_privilege(t, 'DELETE'), false)
+FROM to_regclass('cache_outbox') AS t
 """
 
 

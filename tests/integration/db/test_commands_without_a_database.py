@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ops.cli import main
-from ops.errors import Exit
+from ops.errors import Exit, OpsError
+from ops.stack.database_url import require_database
 from tests.conftest import Database
 from tests.containers import Server
 from tests.promises import promise
@@ -122,3 +123,14 @@ def test_a_role_that_may_not_write_is_reported_with_the_role_that_may(
     assert code == Exit.ERROR
     seen = "may not write the data in" if role == "readonly" else "sees no schema of groundwork in"
     assert f"role '{role}_a' {seen} database '{database.name}'" in line
+
+
+def test_a_database_without_the_tables_of_the_example_is_accepted(database: Database) -> None:
+    database.psql(
+        "SET search_path = groundwork;"
+        " DROP FUNCTION make_activity_partitions; DROP TABLE activities, repositories, organizations, users CASCADE"
+    )
+    require_database(database.url("app"))
+    with pytest.raises(OpsError, match="may not write the data"):
+        require_database(database.url("readonly"))
+    require_database(database.url("readonly"), only_reads=True)
