@@ -1,7 +1,7 @@
 """The server's description of a query: types of parameters and columns, and nullability. Nothing is executed.
 
-A table's column can be null if the table allows it, or if the plan shows that an outer join may have no row for it.
-The server does not know whether an expression can be null.
+A table's column can be null if the table allows it, or if the plan shows that an outer join may have no row for it, or
+that it is below ROLLUP, CUBE or GROUPING SETS. The server does not know whether an expression can be null.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Describer:
         return result
 
     def _left_out(self, parameters: int) -> set[str]:
-        """Return the tables for which an outer join of the prepared query may have no row."""
+        """Return the tables whose columns the prepared query may set to null."""
         arguments = f"({', '.join(['NULL'] * parameters)})" if parameters else ""
         result = self._connection.pgconn.exec_(
             f"EXPLAIN (VERBOSE, FORMAT JSON) EXECUTE checked{arguments}".encode()
@@ -124,7 +124,11 @@ class Describer:
         if result.status != ExecStatus.TUPLES_OK:
             raise NotDescribed(_reason(result))
         plan = json.loads(result.get_value(0, 0) or b"[]")[0]["Plan"]
-        names = {str(node["Relation Name"]) for node in _optional_nodes(plan) if "Relation Name" in node}
+        optional = list(_optional_nodes(plan))
+        if any(node.get("One-Time Filter") == "false" for node in optional):
+            # The planner has replaced scans that find nothing, and does not say which tables they were of.
+            return set(self._tables.values())
+        names = {str(node["Relation Name"]) for node in optional if "Relation Name" in node}
         return names | {self._parents[name] for name in names & self._parents.keys()}
 
     def _omitted(self, sql: str) -> list[str]:
@@ -138,14 +142,14 @@ class Describer:
 
 
 def _optional_nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield every node on a side that an outer join may leave out, including nodes of its CTEs."""
+    """Yield every node whose columns a node above may set to null, including nodes of its CTEs."""
     expressions = {
         str(node["Subplan Name"]).removeprefix("CTE "): node
         for node in _nodes(plan)
         if str(node.get("Subplan Name", "")).startswith("CTE ")
     }
     seen = set()
-    waiting = list(_sides_left_out(plan))
+    waiting = list(_set_to_null(plan))
     while waiting:
         for node in _nodes(waiting.pop()):
             yield node
@@ -155,9 +159,14 @@ def _optional_nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 waiting.append(expressions[name])
 
 
-def _sides_left_out(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _set_to_null(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the sides that an outer join may leave out, and what ROLLUP, CUBE and GROUPING SETS group.
+
+    A row of a grouping set has null for each key that is not in the set. The plan names the keys by aliases, which do
+    not lead to a table through a subquery, so all columns count.
+    """
     for node in _nodes(plan):
-        sides = _LEFT_OUT.get(node.get("Join Type", ""), ())
+        sides = ("Outer",) if "Grouping Sets" in node else _LEFT_OUT.get(node.get("Join Type", ""), ())
         yield from (child for child in node.get("Plans", []) if child.get("Parent Relationship") in sides)
 
 

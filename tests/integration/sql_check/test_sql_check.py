@@ -84,6 +84,34 @@ DISAGREEMENTS = [
         ),
         "column id is int in Python and int | None in Postgres",
     ),
+    (_query("SELECT username FROM users GROUP BY ROLLUP (username)", gives="str"), "column username is str in Python"),
+    (_query("SELECT username FROM users GROUP BY CUBE (username)", gives="str"), "column username is str in Python"),
+    (
+        _query("SELECT username FROM users GROUP BY GROUPING SETS ((username), ())", gives="str"),
+        "column username is str in Python and str | None in Postgres",
+    ),
+    (
+        # A partitioned table, in a subquery that renames the column.
+        _query("SELECT n FROM (SELECT type AS n FROM activities GROUP BY ROLLUP (type) ORDER BY 1) a", gives="str"),
+        "column n is str in Python and str | None in Postgres",
+    ),
+    (
+        _query(
+            "WITH names AS MATERIALIZED (SELECT username AS n FROM users)"
+            " SELECT n FROM (SELECT n FROM names GROUP BY ROLLUP (n)) found",
+            gives="str",
+        ),
+        "column n is str in Python and str | None in Postgres",
+    ),
+    (
+        # The planner removes the scan of the table.
+        _query("SELECT username FROM users WHERE false GROUP BY ROLLUP (username)", gives="str"),
+        "column username is str in Python and str | None in Postgres",
+    ),
+    (
+        _query("SELECT o.id FROM repositories r LEFT JOIN organizations o ON false"),
+        "column id is int in Python and int | None in Postgres",
+    ),
     (_query("SELECT id FROM users", never_null="ident"), "`never null` has ident, which is not one of its columns"),
     (
         _query("INSERT INTO users (username) VALUES ('x') RETURNING id"),
@@ -109,6 +137,15 @@ MATCHES = [
     _query("SELECT r.id FROM repositories r LEFT JOIN organizations o ON o.id = r.org_id"),
     _query("SELECT o.id FROM repositories r JOIN organizations o ON o.id = r.org_id"),
     _query("SELECT a.type FROM users u JOIN activities a ON a.user_id = u.id", gives="str"),
+    _query("SELECT username FROM users GROUP BY username", gives="str"),
+    _query("SELECT username FROM users GROUP BY ROLLUP (username)", gives="str | None"),
+    _query("SELECT username FROM users GROUP BY username, ROLLUP (id)", gives="str", never_null="username"),
+    _query(
+        "SELECT o.name FROM organizations o JOIN"
+        " (SELECT org_id, count(*) FROM repositories GROUP BY ROLLUP (org_id)) r ON r.org_id = o.id",
+        gives="str",
+    ),
+    _query("SELECT username FROM users WHERE false", gives="str"),
     _query("SELECT id FROM users WHERE id = ANY(%(ids)s)", "ids list[int | None]"),
     _query("INSERT INTO users (github_id, username) VALUES (1, 'x') RETURNING id"),
     _query("COPY users (github_id, username) FROM STDIN", gives="nothing"),
