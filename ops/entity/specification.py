@@ -111,9 +111,14 @@ def specify(
             )
     if twice := _twice([f"list_by_{_stem(field)}" for field in specification.references]):
         raise refuse(f"two references would both have the method {twice}; rename one of the fields")
-    models = _defined((root / "db" / "models.py").read_text("utf-8")) | _IMPORTED
+    # `gives` of a named query may be a Struct of either module.
+    defined = {
+        name
+        for module in ("models.py", "rows.py")
+        for name in _defined((root / "db" / module).read_text("utf-8"))
+    } | _IMPORTED
     for used in specification.classes:
-        if used in models or specification.classes.count(used) > 1:
+        if used in defined or specification.classes.count(used) > 1:
             raise refuse(f"{name!r} would have the class {used}, which exists already; choose another name")
     return specification
 

@@ -40,12 +40,19 @@ def all_queries() -> dict[str, NamedQuery]:
 
 
 def declared_columns(query: NamedQuery) -> list[Column]:
-    """Return the columns that `gives` declares. Raise OpsError for a name that is neither a Struct nor a type."""
+    """Return the columns that `gives` declares.
+
+    Raise OpsError for a name that is neither a Struct nor a type, or that both modules of Structs define.
+    """
     if query.gives is None:
         return []
     kind, is_nullable = _without_none(query.gives)
     if kind in SCALARS:
         return [Column("", kind, is_nullable)]
+    if hasattr(db.models, kind) and hasattr(db.rows, kind):
+        raise OpsError(
+            f"query {query.name}: `gives` is {kind!r}, which db.models and db.rows both define; rename one of the two"
+        )
     struct = getattr(db.models, kind, None) or getattr(db.rows, kind, None)
     if not (isinstance(struct, type) and issubclass(struct, msgspec.Struct)):
         raise OpsError(

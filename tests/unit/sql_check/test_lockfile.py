@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+import db.rows
 from db.named_query import NamedQuery
+from ops.errors import OpsError
 from ops.sql_check.declared import all_queries
 from ops.sql_check.lockfile import LOCKFILE, offline_problems
 from tests.promises import promise
@@ -65,6 +67,14 @@ def test_python_types_are_compared_with_the_lockfile(tmp_path: Path, change: Any
     query: NamedQuery = replace(ONE["users.find_user"], **change)
     lines = offline_problems({"users.find_user": query}, file)
     assert any(f"users.find_user: {said}" in line for line in lines), lines
+
+
+def test_a_name_that_models_and_rows_both_define_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db.rows, "User", db.rows.Position, raising=False)
+    with pytest.raises(OpsError, match=r"query find_user: `gives` is 'User', which db\.models and db\.rows"):
+        offline_problems(ONE, _locked(tmp_path, lambda content: None))
 
 
 def test_an_invalid_lockfile_is_reported(tmp_path: Path) -> None:
