@@ -12,6 +12,7 @@ import psycopg
 from redis.asyncio.connection import AbstractConnection as AsyncConnection
 from redis.connection import AbstractConnection
 
+from db._sync.connection import BoundedConnection
 from tests import forked_command
 
 
@@ -56,7 +57,8 @@ def _watch(server: str, calls: int) -> None:
     countdown = Countdown(calls)
     if server == "postgres":
         # Each of these waits once for the server: connecting, a statement, a block of a COPY, BEGIN and COMMIT.
-        psycopg.Connection.wait = countdown.watch(psycopg.Connection.wait)  # type: ignore[method-assign]
+        for connection in (psycopg.Connection, BoundedConnection):
+            connection.wait = countdown.watch(connection.wait)  # type: ignore[method-assign]
         return
     AbstractConnection.send_packed_command = countdown.watch(  # type: ignore[method-assign]
         AbstractConnection.send_packed_command

@@ -32,7 +32,7 @@ def lock_blocking() -> None:
             connection.execute("SELECT pg_advisory_lock(%s)", [key])
             try:
                 # The worker takes another lock, because this session has the one that it would take.
-                yield LockedSession(worker, key + 1, reset_of(conninfo), conninfo)
+                yield LockedSession(worker, key + 1, reset_of(worker), conninfo)
             finally:
                 connection.execute("SELECT pg_advisory_unlock(%s)", [key])
 

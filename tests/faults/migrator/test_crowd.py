@@ -81,7 +81,7 @@ def test_with_a_blocking_lock_the_index_and_the_waiting_migrators_deadlock(
         outcomes = running.result()
     failed = [o.error for o in outcomes if o.code != 0]
     assert failed
-    assert all("statement timeout" in error for error in failed)
+    assert all("statement timeout" in error for error in failed), failed
 
 
 def _waiting(connection: Connection) -> int:
