@@ -195,6 +195,10 @@ def _configuration(app: Starlette) -> uvicorn.Config:
         headers=[("Connection", "close")],
         # As many again may be answered. Further ones get 503.
         limit_concurrency=2 * WAITING_LIMIT,
+        # asyncio accepts that many connections before it reads from those it has. With uvicorn's 2048, newcomers would
+        # displace a client whose request has already arrived. It is the length of the kernel's queue, too: behind 2048
+        # connections of a flood, a health check waits longer than a client that finds the queue full and tries again.
+        backlog=WAITING_LIMIT // 4,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         server_header=False,
     )

@@ -7,6 +7,7 @@ import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from http.client import HTTPConnection
@@ -106,19 +107,21 @@ def test_it_becomes_ready_and_names_every_check(served: Service) -> None:
 
 
 @contextmanager
-def slow_clients(port: int, count: int, sent: bytes) -> Iterator[list[socket.socket]]:
+def slow_clients(port: int, count: int, sent: bytes, at_once: int = 32) -> Iterator[list[socket.socket]]:
     """Open connections that send these bytes and nothing more, and do not read."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, count + 1000)), hard))
-    with ExitStack() as stack:
-        clients = []
-        for _ in range(count):
-            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
-            # The service may have closed it already.
-            with suppress(OSError):
-                client.sendall(sent)
-            clients.append(client)
-        yield clients
+
+    def connect(_: int) -> socket.socket:
+        client = socket.create_connection(("127.0.0.1", port), timeout=30)
+        # The service may have closed it already.
+        with suppress(OSError):
+            client.sendall(sent)
+        return client
+
+    # In threads, because a client that finds the queue of new connections full tries again after a second.
+    with ExitStack() as stack, ThreadPoolExecutor(at_once) as threads:
+        yield [stack.enter_context(client) for client in threads.map(connect, range(count))]
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
@@ -140,7 +143,9 @@ def test_clients_that_pipeline_requests_and_read_nothing_do_not_keep_it_from_ans
     served: Service,
 ) -> None:
     # More answers than fit into the buffers of both sides.
-    with slow_clients(served.port, 600, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 400):
+    sent = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 400
+    # One after the other: each request has arrived before the next client could displace this one.
+    with slow_clients(served.port, 600, sent, at_once=1):
         for path in ("/healthz", "/readyz", "/metrics"):
             assert served.get(path)[0] == 200, path
 

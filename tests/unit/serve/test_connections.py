@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 
 import pytest
 from starlette.applications import Starlette
@@ -202,6 +202,28 @@ def test_a_request_in_progress_is_not_given_up_for_new_connections(limits: Calla
             assert (await everything(connection)).endswith(LARGE)
 
     limits(WAITING_LIMIT=4)
+    asyncio.run(run())
+
+
+@promise("a flood of new connections does not displace a client whose request has arrived")
+def test_a_request_that_has_arrived_is_answered_whatever_connects_after_it(
+    limits: Callable[..., None],
+) -> None:
+    async def run() -> None:
+        async with running() as it:
+            # The event loop stands still while they connect, so the kernel must queue them all.
+            it.listener.listen(100)
+            with ExitStack() as stack:
+                clients = [
+                    stack.enter_context(socket.create_connection(it.address, GIVE_UP_SECONDS))
+                    for _ in range(100)
+                ]
+                clients[0].sendall(get("/small"))
+                clients[0].setblocking(False)
+                assert (await everything(clients[0])).endswith(b"small")
+                await until(lambda: len(it.state.waiting) == len(it.state.connections) == 8)
+
+    limits(WAITING_LIMIT=8)
     asyncio.run(run())
 
 
