@@ -15,6 +15,7 @@ from db.migrator.errors import Unproven
 from db.migrator.ledger import Ledger
 from db.migrator.lock import migration_lock
 from db.migrator.lock_wait import lock_ledger
+from db.migrator.schemas import create_missing
 from db.migrator.source import Migration, require_version
 
 _SHOWN = 5
@@ -27,12 +28,14 @@ def record_baseline(
     version: int,
     *,
     expected: Catalog | None,
+    create_schemas: Sequence[str] = (),
     dry_run: bool = False,
     wait_seconds: float = 30.0,
 ) -> tuple[Migration, ...]:
     """Record every migration up to `version` as applied, in one transaction, and return them.
 
-    The ledger is created here, so the GRANT statements of the migrations that name it are run, each as a whole.
+    The schemas `create_schemas` are created if they do not exist. The ledger is created here too, so the GRANT
+    statements of the migrations that name it are run, each as a whole.
     `dry_run` changes nothing.
 
     `expected` is the catalog of a database in which these migrations have run; None skips the comparison. Raises
@@ -44,6 +47,7 @@ def record_baseline(
     with migration_lock(conninfo, wait_seconds) as session:
         connection = session.connection
         with connection.transaction(force_rollback=dry_run):
+            create_missing(connection, create_schemas)
             ledger = Ledger.ensure(connection)
             lock_ledger(connection, ledger, wait_seconds)
             if rows := ledger.rows(connection):

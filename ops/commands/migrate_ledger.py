@@ -208,14 +208,14 @@ def baseline(
     with exit_codes():
         # The reason why a database cannot be reached comes before the temporary server, which takes seconds.
         require_login(conninfo)
-        if not dry_run:
-            migrator.create_schemas(conninfo, migrate_settings().create_schemas)
+        schemas = migrate_settings().create_schemas
         chosen = [migration for migration in migrations if migration.version <= version]
         done = migrator.record_baseline(
             conninfo,
             migrations,
             version,
-            expected=None if unchecked else expected_catalog(conninfo, chosen),
+            expected=None if unchecked else expected_catalog(conninfo, chosen, schemas),
+            create_schemas=schemas,
             dry_run=dry_run,
             wait_seconds=wait_seconds,
         )

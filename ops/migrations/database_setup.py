@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from db.migrator.connection import Connection, built_in_names, open_connection
@@ -113,6 +113,13 @@ class DatabaseSetup:
     extensions: Mapping[str, str] = field(default_factory=dict)
     default_privileges: Sequence[tuple[str, str | None]] = ()
     is_read: bool = False
+
+    def with_schemas(self, names: Sequence[str]) -> DatabaseSetup:
+        """Return the setup with further schemas of the migrations' role. The names are in SQL's spelling."""
+        if self.role is None or not names:
+            return self
+        created = dict.fromkeys(path_of(", ".join(names), None), self.role)
+        return replace(self, schemas={**created, **self.schemas})
 
     @property
     def needed_schemas(self) -> tuple[str, ...]:

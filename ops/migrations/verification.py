@@ -58,12 +58,16 @@ def verify(conninfo: str, migrations: Sequence[Migration], *, ignore_missing: bo
     return Verification(state, find_drift(*database.without_given(expected, found)))
 
 
-def expected_catalog(conninfo: str, migrations: Sequence[Migration]) -> Catalog:
+def expected_catalog(
+    conninfo: str, migrations: Sequence[Migration], create_schemas: Sequence[str] = ()
+) -> Catalog:
     """Return the catalog of a temporary database, set up like that at `conninfo`, in which these migrations have run.
 
-    It has only what the migrations create or change.
+    It has only what the migrations create or change. `create_schemas` are those that the database will have, too.
     """
     setup = read_setup(conninfo)
+    if setup is not None:
+        setup = setup.with_schemas(create_schemas)
     with scratch_server(has_roles=setup is None) as server:
         database = replay(server, migrations, migrations, setup)
         expected = database.read_catalog()

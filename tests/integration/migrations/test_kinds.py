@@ -281,3 +281,35 @@ def test_the_settings_schema_ledger_and_rules_apply(
     assert run("verify", "--url", target.url).out == "the database matches the 2 applied migrations\n"
     target.execute("DROP TABLE shop.history")
     assert run("baseline", "2", "--url", target.url).out == "recorded 1_item\nrecorded 2_sale\n"
+
+
+def test_a_dry_run_of_baseline_creates_the_schemas_of_the_settings_and_rolls_them_back(
+    run: Run, foreign_server: ScratchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "groundwork.toml").write_text(
+        '[migrate]\nledger = "meta._sqlx_migrations"\ncreate-schemas = ["meta", "More"]\n'
+    )
+    (tmp_path / "migrations").mkdir()
+    (tmp_path / "migrations" / "1_item.sql").write_text(
+        "CREATE TABLE public.item (id int); CREATE TABLE more.gone (); DROP TABLE more.gone;"
+    )
+    monkeypatch.chdir(tmp_path)
+    kind = Kind({}, administrator="GRANT ALL ON SCHEMA public TO {role}")
+    target = create_target(foreign_server, "dry-baseline", kind)
+
+    def schemas() -> set[str]:
+        with psycopg.connect(target.superuser_url) as connection:
+            found = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname IN ('meta', 'more')")
+            return {name for (name,) in found}
+
+    refused = run("baseline", "1", "--url", target.url)
+    assert "table public.item is missing" in refused.error
+    assert schemas() == set()
+    with psycopg.connect(target.url) as connection:
+        connection.execute("CREATE TABLE public.item (id int)")
+    dry = run("baseline", "1", "--url", target.url, "--dry-run")
+    assert (dry.code, dry.out) == (Exit.FINE, "would record 1_item\n")
+    assert schemas() == set()
+    assert run("baseline", "1", "--url", target.url).out == "recorded 1_item\n"
+    assert schemas() == {"meta", "more"}
+    assert run("verify", "--url", target.url).code == Exit.FINE
