@@ -33,6 +33,7 @@ _STATEMENT = re.compile(r"\(*\s*(?:SELECT|WITH|VALUES|INSERT|UPDATE|DELETE|MERGE
 _WRITE = re.compile(
     r"\b(?:INSERT\s+INTO|DELETE\s+FROM|MERGE\s+INTO|UPDATE\b.*?\bSET)\b", re.IGNORECASE | re.DOTALL
 )
+_UTILITY_WRITE = re.compile(r"TRUNCATE\b|COPY\s+[\w.]+\s*(?:\([^()]*\)\s*)?FROM\b", re.IGNORECASE)
 # Literals, quoted names and comments.
 _QUOTED = re.compile(
     r"""'(?:''|[^'])*' | "[^"]*" | --[^\n]* | /\*.*?\*/ | \$(\w*)\$.*?\$\1\$""", re.DOTALL | re.VERBOSE
@@ -89,14 +90,25 @@ def _problem(query: NamedQuery) -> str | None:
         return f"begins with {sql[:20]!r}; use SELECT, WITH, VALUES, INSERT, UPDATE, DELETE or MERGE"
     if odd := set(re.findall(r"%\((\w+)\)", sql)) ^ query.takes.keys():
         return f"{min(odd)} must be both in `takes` and in the statement"
-    bare = _QUOTED.sub("''", sql)
+    bare = _bare(sql)
     if ";" in bare:
         return "has several statements; give each a name"
-    if query.is_read and _WRITE.search(bare):
+    if query.is_read and changes_rows(query):
         return "changes rows; mark it as `:write`, so that it is not sent twice"
     if query.gives is not None and _WRITE.match(bare) and "returning" not in bare.lower():
         return "has no RETURNING clause; write `-- gives: nothing`"
     return None
+
+
+def changes_rows(query: NamedQuery) -> bool:
+    """Return whether a statement's text changes rows. What a function that it calls changes is not known."""
+    bare = _bare(query.sql.decode())
+    return bool(_WRITE.search(bare) or _UTILITY_WRITE.match(bare))
+
+
+def _bare(sql: str) -> str:
+    """Return a statement with literals and quoted names emptied, and comments replaced by a space."""
+    return _QUOTED.sub(lambda found: " " if found[0].startswith(("--", "/*")) else "''", sql)
 
 
 def checked_parameters(query: NamedQuery, parameters: Mapping[str, object]) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from db.named_query import NamedQuery
+from db.own_queries import changes_rows
 from ops.sql_check.declared import declared_columns, declared_parameters
 from ops.sql_check.described import Description
 
@@ -10,6 +11,7 @@ from ops.sql_check.described import Description
 def mismatches(key: str, query: NamedQuery, described: Description) -> list[str]:
     """Return a line for each mismatch, with the query, the parameter or column, and both types."""
     return [
+        *_mode_mismatches(key, query, described),
         *(
             f"{key}: no value is given for {column}, which is NOT NULL without a default"
             for column in described.omitted
@@ -17,6 +19,12 @@ def mismatches(key: str, query: NamedQuery, described: Description) -> list[str]
         *_parameter_mismatches(key, query, described),
         *_column_mismatches(key, query, described),
     ]
+
+
+def _mode_mismatches(key: str, query: NamedQuery, described: Description) -> list[str]:
+    if not query.is_read or not (described.changes_rows or changes_rows(query)):
+        return []
+    return [f"{key}: changes rows; mark it as `:write`, so that it is sent once, and never to a replica"]
 
 
 def _parameter_mismatches(key: str, query: NamedQuery, described: Description) -> list[str]:

@@ -49,12 +49,14 @@ class NotDescribed(Exception):
 class Description:
     """Parameters in the order of their first use, and columns in the statement's order.
 
-    `omitted` lists the required columns, as `table.column`, that an INSERT or a COPY has no value for.
+    `omitted` lists the required columns, as `table.column`, that an INSERT or a COPY has no value for. `changes_rows`
+    is what the plan says. It is not in the lockfile.
     """
 
     parameters: dict[str, str]
     columns: list[Column]
     omitted: list[str] = field(default_factory=list)
+    changes_rows: bool = False
 
 
 class Describer:
@@ -92,12 +94,13 @@ class Describer:
         if copied := _COPY.match(text):
             # Only its table and its columns can be wrong.
             self._prepare(f"SELECT {copied[2]} FROM {copied[1]}".encode())
-            return Description({}, [], self._omitted(text))
+            return Description({}, [], self._omitted(text), changes_rows=True)
         names = list(dict.fromkeys(match.decode() for match in _PARAMETER.findall(query.sql)))
         sql = _PARAMETER.sub(lambda m: b"$%d" % (names.index(m[1].decode()) + 1), query.sql)
         result = self._prepare(sql.replace(b"%%", b"%"))
         parameters = {name: self._types[result.param_type(n)] for n, name in enumerate(names)}
-        optional = self._left_out(len(names))
+        plan = self._plan(len(names))
+        optional = self._left_out(plan)
         columns = []
         for n in range(result.nfields):
             name = (result.fname(n) or b"").decode()
@@ -105,7 +108,8 @@ class Describer:
             is_guarded = table and self._not_null[table, number] and self._tables[table] not in optional
             is_nullable = not is_guarded and name not in query.never_null
             columns.append(Column(name, self._types[result.ftype(n)], is_nullable))
-        return Description(parameters, columns, self._omitted(text))
+        changes_rows = any(node.get("Node Type") == "ModifyTable" for node in _nodes(plan))
+        return Description(parameters, columns, self._omitted(text), changes_rows)
 
     def _prepare(self, sql: bytes) -> Any:
         pgconn = self._connection.pgconn
@@ -115,15 +119,19 @@ class Describer:
                 raise NotDescribed(_reason(result))
         return result
 
-    def _left_out(self, parameters: int) -> set[str]:
-        """Return the tables whose columns the prepared query may set to null."""
+    def _plan(self, parameters: int) -> dict[str, Any]:
+        """Return the plan of the prepared query. A utility statement, such as TRUNCATE, has an empty one."""
         arguments = f"({', '.join(['NULL'] * parameters)})" if parameters else ""
         result = self._connection.pgconn.exec_(
             f"EXPLAIN (VERBOSE, FORMAT JSON) EXECUTE checked{arguments}".encode()
         )
         if result.status != ExecStatus.TUPLES_OK:
             raise NotDescribed(_reason(result))
-        plan = json.loads(result.get_value(0, 0) or b"[]")[0]["Plan"]
+        explained = json.loads(result.get_value(0, 0) or b"[]")[0]
+        return explained["Plan"] if isinstance(explained, dict) else {}
+
+    def _left_out(self, plan: dict[str, Any]) -> set[str]:
+        """Return the tables whose columns a query may set to null."""
         optional = list(_optional_nodes(plan))
         if any(node.get("One-Time Filter") == "false" for node in optional):
             # The planner has replaced scans that find nothing, and does not say which tables they were of.

@@ -24,9 +24,16 @@ def render(queries: Mapping[str, NamedQuery], described: Mapping[str, Descriptio
     """Return the lockfile's text."""
     content = {
         "migrations": migrations_digest(),
-        "queries": {key: {"sql": _digest(queries[key]), **asdict(described[key])} for key in sorted(queries)},
+        "queries": {
+            key: {"sql": _digest(queries[key]), **_described(described[key])} for key in sorted(queries)
+        },
     }
     return json.dumps(content, indent=1) + "\n"
+
+
+def _described(description: Description) -> dict[str, Any]:
+    # Without a server, the statement's text says whether it changes rows.
+    return {name: value for name, value in asdict(description).items() if name != "changes_rows"}
 
 
 def offline_problems(queries: Mapping[str, NamedQuery], lockfile: Path = LOCKFILE) -> list[str]:

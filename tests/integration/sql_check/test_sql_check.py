@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,11 @@ def describer(database: Database) -> Iterator[Describer]:
         yield Describer(connection)
 
 
-def _query(sql: str, takes: str = "nothing", gives: str = "int", never_null: str = "") -> NamedQuery:
+def _query(
+    sql: str, takes: str = "nothing", gives: str = "int", never_null: str = "", mode: str = "read"
+) -> NamedQuery:
     guard = f"-- never null: {never_null}\n" if never_null else ""
-    text = f"-- name: it :read\n-- It.\n-- takes: {takes}\n-- gives: {gives}\n{guard}{sql}"
+    text = f"-- name: it :{mode}\n-- It.\n-- takes: {takes}\n-- gives: {gives}\n{guard}{sql}"
     return parse_queries(text, "test.sql")["it"]
 
 
@@ -147,8 +150,11 @@ MATCHES = [
     ),
     _query("SELECT username FROM users WHERE false", gives="str"),
     _query("SELECT id FROM users WHERE id = ANY(%(ids)s)", "ids list[int | None]"),
-    _query("INSERT INTO users (github_id, username) VALUES (1, 'x') RETURNING id"),
-    _query("COPY users (github_id, username) FROM STDIN", gives="nothing"),
+    _query("INSERT INTO users (github_id, username) VALUES (1, 'x') RETURNING id", mode="write"),
+    _query("COPY users (github_id, username) FROM STDIN", gives="nothing", mode="write"),
+    _query("WITH d AS (DELETE FROM users RETURNING id) SELECT id FROM d", mode="write"),
+    _query("TRUNCATE users", gives="nothing", mode="write"),
+    _query("SELECT 'DELETE FROM users' AS said", gives="str", never_null="said"),
     _query("SAVEPOINT here", gives="nothing"),
 ]
 
@@ -157,6 +163,24 @@ MATCHES = [
 def test_matching_queries_are_accepted(describer: Describer) -> None:
     for query in MATCHES:
         assert mismatches("test.it", query, describer.describe(query)) == [], query.sql
+
+
+def test_a_read_that_changes_rows_is_reported_from_the_plan_and_from_the_text(describer: Describer) -> None:
+    said = ["test.it: changes rows; mark it as `:write`, so that it is sent once, and never to a replica"]
+    for statement, gives in (
+        ("INSERT INTO users (github_id, username) VALUES (1, 'x') RETURNING id", "int"),
+        ("WITH d AS (DELETE/* all */FROM users RETURNING id) SELECT id FROM d", "int"),
+        ("MERGE INTO users u USING (SELECT 1 AS id) s ON u.id = s.id WHEN MATCHED THEN DELETE", "nothing"),
+        ("COPY users (github_id, username) FROM STDIN", "nothing"),
+    ):
+        query = _query(statement, gives=gives)
+        described = describer.describe(query)
+        assert described.changes_rows
+        assert mismatches("test.it", query, described) == said, statement
+        assert mismatches("test.it", query, replace(described, changes_rows=False)) == said, statement
+        # The plan is enough.
+        harmless = replace(query, sql=b"SELECT 1")
+        assert mismatches("test.it", harmless, described)[:1] == said, statement
 
 
 def test_a_rejected_statement_is_reported_with_the_servers_message(describer: Describer) -> None:

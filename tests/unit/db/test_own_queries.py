@@ -87,6 +87,8 @@ def test_declarations_must_fit_the_statement() -> None:
             {"sql": "WITH a AS (DELETE\nFROM b RETURNING c) SELECT c FROM a", "mode": "read"},
             "mark it as `:write`",
         ),
+        ({"sql": "WITH a AS (DELETE/* */FROM b) SELECT 1", "mode": "read"}, "mark it as `:write`"),
+        ({"sql": "WITH a AS (INSERT --\nINTO b VALUES (1)) SELECT 1", "mode": "read"}, "mark it as `:write`"),
         ({"sql": "UPDATE a SET b = 1"}, "no RETURNING clause"),
         ({"sql": "INSERT INTO a VALUES ('returning')"}, "no RETURNING clause"),
         ({"sql": "SELECT 1; COMMIT"}, "several statements"),

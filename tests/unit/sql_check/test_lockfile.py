@@ -69,6 +69,14 @@ def test_python_types_are_compared_with_the_lockfile(tmp_path: Path, change: Any
     assert any(f"users.find_user: {said}" in line for line in lines), lines
 
 
+def test_a_read_that_changes_rows_is_reported_without_a_server(tmp_path: Path) -> None:
+    writes = {key: query for key, query in QUERIES.items() if not query.is_read}
+    for key in ("users.update_user", "activities.copy_activities", "idempotency.claim_key"):
+        marked = QUERIES | {key: replace(writes[key], is_read=True)}
+        (line,) = offline_problems(marked)
+        assert line.startswith(f"{key}: changes rows; mark it as `:write`"), line
+
+
 def test_a_name_that_models_and_rows_both_define_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
