@@ -9,7 +9,6 @@ from typing import Any
 
 from cache.codec import Packing
 from db.entities import ENTITIES, FEEDS, Entity
-from db.models import ACTIVITY_SCHEMA, Activity, Page
 from db.record_kind import RecordKind
 
 
@@ -32,7 +31,8 @@ def _record(entity: Entity) -> CachedKind:
 
 
 def _feed(name: str) -> CachedKind:
-    return CachedKind(name, ACTIVITY_SCHEMA, True, Packing(Page[Activity]).unpack)
+    feeds = import_module(f"db._sync.{FEEDS[name]}")
+    return CachedKind(name, feeds.SCHEMA, True, Packing(feeds.PAGE).unpack)
 
 
 KINDS = {

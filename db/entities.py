@@ -2,6 +2,8 @@
 
 The data access, the drainer of the outbox, the commands and the tests use it. It is plain data, so that shell
 completion can import it quickly. `groundwork new entity` adds a line.
+
+FEEDS has for each feed its module in db/_async, which has the SCHEMA and the PAGE of its entries.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ class Entity(NamedTuple):
     plural: str
 
 
-ENTITIES = (
+ENTITIES: tuple[Entity, ...] = (
     Entity("user", "users"),
     Entity("organization", "organizations"),
     Entity("repository", "repositories"),
 )
-FEEDS = USER_FEED, REPOSITORY_FEED = ("user_feed", "repository_feed")
+FEEDS: dict[str, str] = {"user_feed": "activity_feeds", "repository_feed": "activity_feeds"}
 CACHED = (*(entity.name for entity in ENTITIES), *FEEDS)

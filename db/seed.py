@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -115,18 +114,10 @@ _UPSERT_REPOSITORIES = """
 _COPY_ACTIVITIES = "COPY activities (github_event_id, user_id, repo_id, type, timestamp, data) FROM STDIN"
 
 
-@dataclass(frozen=True)
-class Seeded:
-    """The number of rows that a run inserted or changed, by table. All are 0 if the data existed already."""
-
-    users: int
-    organizations: int
-    repositories: int
-    activities: int
-
-
-def load_sample_data(conninfo: str, *, until: datetime | None = None) -> Seeded:
+def load_sample_data(conninfo: str, *, until: datetime | None = None) -> dict[str, int]:
     """Load the sample data as role app, in one transaction.
+
+    Return the number of rows that were inserted or changed, by table. All are 0 if the data existed already.
 
     Activities end at `until`, by default now. Existing activities keep their time in later runs. Raises DbError.
     """
@@ -144,7 +135,7 @@ def load_sample_data(conninfo: str, *, until: datetime | None = None) -> Seeded:
         ) from exc
 
 
-def _load(connection: psycopg.Connection[tuple[object, ...]], until: datetime) -> Seeded:
+def _load(connection: psycopg.Connection[tuple[object, ...]], until: datetime) -> dict[str, int]:
     rng = random.Random(_RANDOM_SEED)
     users = connection.execute(_UPSERT_USERS, _columns(_users(rng))).rowcount
     organizations = connection.execute(_UPSERT_ORGANIZATIONS, _columns(_organizations(rng))).rowcount
@@ -169,7 +160,12 @@ def _load(connection: psycopg.Connection[tuple[object, ...]], until: datetime) -
     with connection.cursor() as cursor, cursor.copy(_COPY_ACTIVITIES) as copy:
         for row in missing:
             copy.write_row(row)
-    return Seeded(users, organizations, repositories, len(missing))
+    return {
+        "users": users,
+        "organizations": organizations,
+        "repositories": repositories,
+        "activities": len(missing),
+    }
 
 
 def _users(rng: random.Random) -> Iterator[tuple[object, ...]]:

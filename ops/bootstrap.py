@@ -1,4 +1,4 @@
-"""Prepare the database of a managed server: roles, database, grants, migrations, partitions.
+"""Prepare the database of a managed server: roles, database, grants, migrations, upkeep.
 
 Used on RDS, whose administrator is not a superuser. On Docker the Pulumi program does this over the container's
 socket. Every step is idempotent, and concurrent runs wait for each other. It runs in the access image, without Pulumi.
@@ -20,14 +20,13 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import scalar_row
 
 from db.migrator import Event, LockLimits, apply_pending, read_source, short_checksums
-from db.named_query import queries
 from db.session import connect
+from db.upkeep import UPKEEP
 from infra.spec import rds, roles
 from ops.errors import Exit, OpsError
 from ops.servers.errors import one_line
 
 Notify = Callable[[str], None]
-_MAKE_PARTITIONS = queries("schema")["make_activity_partitions"]
 # The advisory lock is in database `postgres`, which the whole cluster shares. Without it, two tasks that alter a
 # role at the same time could fail with "tuple concurrently updated".
 _LOCK = 0x67775F626F6F74
@@ -138,8 +137,9 @@ def bootstrap(
     if not done:
         notify("migrations: nothing pending")
     with _translated_errors(), connect(migrator_conninfo(), search_path=roles.SCHEMA) as connection:
-        made = connection.cursor(row_factory=scalar_row).execute(_MAKE_PARTITIONS.sql).fetchall()
-    notify(f"partitions: {', '.join(map(str, made)) or 'nothing to create'}")
+        for upkeep in UPKEEP:
+            made = connection.cursor(row_factory=scalar_row).execute(upkeep.query.sql).fetchall()
+            notify(f"{upkeep.name}: {', '.join(map(str, made)) or 'nothing to create'}")
 
 
 def require_migrations(folder: Path, expected: str) -> None:

@@ -43,7 +43,7 @@ _TABLE = {
 def problems(root: Path = ROOT) -> Iterator[str]:
     """Yield a line for each missing part of an entity, and for each part whose entity is not in db/entities.py."""
     entities = dict(re.findall(r'Entity\("(\w+)", "(\w+)"\)', _read(root / "db/entities.py")))
-    feeds = re.findall(r'"(\w+)"', _read(root / "db/entities.py").partition("FEEDS = ")[2])
+    feeds = re.findall(r'"(\w+)": ', _read(root / "db/entities.py").partition("FEEDS: ")[2])
     migrations, kinds = _statements(root), _kinds(root)
     for name, plural in entities.items():
         yield from _problems_of(root, migrations, kinds, name, plural)

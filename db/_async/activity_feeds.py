@@ -16,6 +16,10 @@ from db.copy_binary import Owners
 from db.errors import DbError, OutcomeUnknown
 from db.models import ACTIVITY_SCHEMA, Activity, Page
 
+# The entries of these feeds in Redis. db.cached_kinds reads them too.
+SCHEMA = ACTIVITY_SCHEMA
+PAGE = Page[Activity]
+
 
 class AsyncActivityFeeds:
     """The feeds of users and of repositories. A write invalidates the feeds it affects after COMMIT."""
@@ -26,8 +30,8 @@ class AsyncActivityFeeds:
         self.of_users, self.of_repositories = (
             AsyncFeedCache(
                 client,
-                FeedKeys(namespace, name, ACTIVITY_SCHEMA),
-                Packing(Page[Activity]),
+                FeedKeys(namespace, name, SCHEMA),
+                Packing(PAGE),
                 Tier.SHORT,
                 DbError,
             )

@@ -17,6 +17,10 @@ from db.copy_binary import Owners
 from db.errors import DbError, OutcomeUnknown
 from db.models import ACTIVITY_SCHEMA, Activity, Page
 
+# The entries of these feeds in Redis. db.cached_kinds reads them too.
+SCHEMA = ACTIVITY_SCHEMA
+PAGE = Page[Activity]
+
 
 class ActivityFeeds:
     """The feeds of users and of repositories. A write invalidates the feeds it affects after COMMIT."""
@@ -27,8 +31,8 @@ class ActivityFeeds:
         self.of_users, self.of_repositories = (
             FeedCache(
                 client,
-                FeedKeys(namespace, name, ACTIVITY_SCHEMA),
-                Packing(Page[Activity]),
+                FeedKeys(namespace, name, SCHEMA),
+                Packing(PAGE),
                 Tier.SHORT,
                 DbError,
             )

@@ -120,6 +120,13 @@ WHERE to_regclass('activities_' || to_char(month AT TIME ZONE 'UTC', 'YYYY_MM'))
 -- never null: partition
 SELECT make_activity_partitions(%(since)s, %(until)s) AS partition;
 
+-- name: make_activity_partitions :write
+-- Create the missing monthly partitions of activities up to three months ahead, and return their names.
+-- takes: nothing
+-- gives: str
+-- never null: partition
+SELECT make_activity_partitions(now(), now() + interval '3 months') AS partition;
+
 -- name: copy_activities :write
 -- Load activities in bulk, as rows in binary format.
 -- takes: nothing

@@ -6,13 +6,6 @@
 -- gives: AppliedMigration
 SELECT version, description, success, checksum FROM _sqlx_migrations ORDER BY version;
 
--- name: make_activity_partitions :write
--- Create the missing monthly partitions of activities up to three months ahead, and return their names.
--- takes: nothing
--- gives: str
--- never null: partition
-SELECT make_activity_partitions(now(), now() + interval '3 months') AS partition;
-
 -- name: read_connection_limit :read
 -- Read the login's connection limit (-1 means no limit), and the connections that the server allows to all roles.
 -- takes: nothing

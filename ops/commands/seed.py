@@ -22,7 +22,6 @@ def seed(url: str | None, stack: str) -> None:
     database = database_to_change(url, role="app", stack=stack)
     require_database(database)
     done = load_sample_data(database)
-    print_line(
-        f"sample data (generated): {done.users} users, {done.organizations} organizations,"
-        f" {done.repositories} repositories and {done.activities} activities inserted or changed"
-    )
+    *tables, last = (f"{count} {table}" for table, count in done.items()) if done else ["no rows"]
+    counts = f"{', '.join(tables)} and {last}" if tables else last
+    print_line(f"sample data (generated): {counts} inserted or changed")

@@ -17,7 +17,7 @@ from ops.errors import OpsError
 # Not `python -m ruff`, which starts an interpreter first: ten times the time of formatting a file.
 _RUFF = Path(sys.executable).with_name("ruff")
 # The generated lines are inserted before these.
-_END_OF_ENTITIES = ")\nFEEDS = "
+_END_OF_ENTITIES = ")\nFEEDS: "
 _IMPORT_IN_ACCESS = "from db.entities import ENTITIES\n"
 _ATTRIBUTE_IN_ACCESS = "        caches: dict[str, AsyncDroppable] = {\n"
 _IMPORT_IN_MODELS = "\nimport msgspec\n"

@@ -1,5 +1,4 @@
-"""Daily maintenance of the schema: create the next months' partitions in advance, and delete idempotency keys after a
-day."""
+"""Daily maintenance of the schema: run db.upkeep, and delete idempotency keys after a day."""
 
 from __future__ import annotations
 
@@ -16,9 +15,9 @@ from db import AsyncDataAccess
 from db.errors import DbError
 from db.named_query import queries
 from db.rows import ForgottenKeys
+from db.upkeep import UPKEEP, Upkeep
 
 _logger = logging.getLogger("groundwork.serve.maintenance")
-_MAKE_PARTITIONS = queries("schema")["make_activity_partitions"]
 _FORGET_KEYS = queries("idempotency")["forget_keys"]
 DAY_SECONDS = 24 * 3600.0
 # Each batch is a statement with a deadline of its own, and a small transaction. A day can have millions of keys.
@@ -40,7 +39,7 @@ class Maintenance:
     """Runs each task at start and once a day by the wall clock. A task that failed runs again in ten seconds."""
 
     def __init__(self, data: AsyncDataAccess) -> None:
-        self._tasks = (_Partitions(data), _IdempotencyKeys(data))
+        self._tasks = (*(_UpkeepTask(data, upkeep) for upkeep in UPKEEP), _IdempotencyKeys(data))
         self._repeating = AsyncRepeating("maintenance", _RETRY_SECONDS, self._run)
 
     async def start(self) -> None:
@@ -91,13 +90,16 @@ class _DailyTask(ABC):
         """Do the work, and return what to log with its success."""
 
 
-class _Partitions(_DailyTask):
-    NAME = "partitions"
-    FAILURE = "partitions of activities are not created"
-    SUCCESS = "partitions of activities are there"
+class _UpkeepTask(_DailyTask):
+    def __init__(self, data: AsyncDataAccess, upkeep: Upkeep) -> None:
+        self.NAME = upkeep.name
+        self.FAILURE = f"{upkeep.objects} are not created"
+        self.SUCCESS = f"{upkeep.objects} are there"
+        self._query = upkeep.query
+        super().__init__(data)
 
     async def _run(self) -> dict[str, object]:
-        return {"made": await self._data.pool.fetch_all(_MAKE_PARTITIONS, {}, scalar_row)}
+        return {"made": await self._data.pool.fetch_all(self._query, {}, scalar_row)}
 
 
 class _IdempotencyKeys(_DailyTask):

@@ -102,8 +102,7 @@ def reset(
         applied = apply_pending(stack.migrator_url, migrations, limits=limits, on_event=on_event)
         loaded = load_sample_data(stack.app_url)
         invalidate_namespace(cache.redis, cache.namespace)
-    rows = loaded.users + loaded.organizations + loaded.repositories + loaded.activities
-    return Reset(dropped, len(applied), rows)
+    return Reset(dropped, len(applied), sum(loaded.values()))
 
 
 def _refusal(stack: str, why: str) -> OpsError:

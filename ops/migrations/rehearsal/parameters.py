@@ -61,10 +61,12 @@ class Parameters:
         from psycopg.rows import dict_row
 
         self._rows: dict[str, list[Row]] = {}
+        self._types: dict[tuple[str, str], int] = {}
         for table, name in connection.execute(_TABLES).fetchall():
             with connection.cursor(row_factory=dict_row) as cursor:
                 cursor.execute(f"SELECT * FROM {name} LIMIT {_SAMPLE}".encode())
                 self._rows[str(table)] = list(cursor.fetchall())
+                self._types |= {(str(table), each.name): each.type_code for each in cursor.description or ()}
         self._examples = {str(name): str(text) for name, text in connection.execute(_EXAMPLES).fetchall()}
         self._unique = {(str(table), str(column)) for table, column in connection.execute(_UNIQUE).fetchall()}
         self._new = itertools.count(_FIRST_NEW + random.getrandbits(40))
@@ -98,6 +100,10 @@ class Parameters:
             self._fresh(row[column]) if (table, column) in self._unique else _sendable(row[column])
             for column in columns
         ]
+
+    def types_for_copy(self, table: str, columns: list[str]) -> list[int]:
+        """Return the OIDs of the columns' types, which the rows of a binary COPY must have."""
+        return [self._types[table, column] for column in columns]
 
     def _value(self, name: str, kind: str, inserted: str | None, row: Row, sample: list[Row]) -> Any:
         if name in _COUNTS:

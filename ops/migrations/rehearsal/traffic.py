@@ -19,7 +19,6 @@ from typing import Any
 
 import psycopg
 
-from db.copy_binary import COLUMN_TYPES
 from db.named_query import NamedQuery
 from db.session import connect
 from ops.migrations.rehearsal.parameters import Parameters
@@ -96,11 +95,12 @@ def send(connection: Connection, query: NamedQuery, parameters: Parameters, rng:
     """Send one query with matching parameters. A write is rolled back. Raises psycopg.Error."""
     text = query.sql.decode()
     if copied := _COPY.match(text):
-        row = parameters.row_for_copy(copied[1], _columns(copied[2]), rng)
+        table, columns = copied[1], _columns(copied[2])
+        row = parameters.row_for_copy(table, columns, rng)
         with connection.transaction(force_rollback=True), connection.cursor() as cursor:
             with cursor.copy(query.sql) as copy:
                 if query.sql.endswith(_BINARY):
-                    copy.set_types(COLUMN_TYPES)
+                    copy.set_types(parameters.types_for_copy(table, columns))
                 copy.write_row(row or [])
             cursor.execute(_AS_COMMIT_WOULD)
         return

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,15 @@ def test_each_query_can_be_sent_with_parameters_from_the_rows(seeded: Database) 
         for key in sorted(QUERIES.keys() - CONTROL):
             for seed in range(3):
                 send(connection, QUERIES[key], parameters, random.Random(seed))
+
+
+def test_rows_of_a_binary_copy_have_the_types_of_the_columns(seeded: Database) -> None:
+    sql = b"COPY repositories (github_id, name, language, stars) FROM STDIN WITH (FORMAT binary)"
+    query = replace(QUERIES["activities.copy_activities"], sql=sql)
+    with open_connection(seeded.url("migrator")) as owner:
+        parameters = Parameters(owner)
+    with psycopg.connect(seeded.url("app"), autocommit=True) as connection:
+        send(connection, query, parameters, random.Random(1))
 
 
 def test_parameters_name_rows_that_are_there(seeded: Database) -> None:

@@ -103,5 +103,18 @@ def test_a_task_that_fails_does_not_stop_the_other_one(
     assert sorted(messages) == sorted([f"{failure[task]}: no answer within 8 s; trying again", success[task]])
 
 
+def test_without_upkeep_old_idempotency_keys_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    maintenance.LAST_SUCCESS.labels("idempotency_keys").set(0)
+    machine = Machine(0.0)
+    # A call of the upkeep would fail the task, which would then run again.
+    machine.failing = {"partitions": DeadlineExceeded("no answer within 8 s")}
+    machine.now = DAY
+    monkeypatch.setattr(maintenance, "UPKEEP", ())
+    monkeypatch.setattr(maintenance, "time", lambda: machine.now)
+    monkeypatch.setattr(asyncio, "sleep", machine.sleep)
+    assert asyncio.run(machine.maintain()) == [DAY]
+    assert _last_success("idempotency_keys") == DAY
+
+
 def _last_success(task: str) -> float | None:
     return REGISTRY.get_sample_value("groundwork_maintenance_last_success_timestamp_seconds", {"task": task})
