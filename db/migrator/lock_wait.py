@@ -27,6 +27,10 @@ _FIRST_PAUSE_SECONDS = 0.1
 # The server's largest lock_timeout.
 _LONGEST_MILLISECONDS = 2**31 - 1
 
+# How the server shows the lock_timeout that means no limit, and its units in milliseconds.
+UNLIMITED = "0"
+_UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1))
+
 _HOLDS_UP_OTHERS = """
     EXISTS (
         SELECT FROM pg_locks
@@ -84,6 +88,14 @@ def milliseconds(seconds: float) -> int:
     return min(max(int(seconds * 1000), 1 if seconds else 0), _LONGEST_MILLISECONDS)
 
 
+def shown_setting(seconds: float) -> str:
+    """Return the text with which the server shows a lock_timeout: in the largest unit of which it is a multiple."""
+    number = milliseconds(seconds)
+    if not number:
+        return UNLIMITED
+    return next(f"{number // size}{unit}" for unit, size in _UNITS if number % size == 0)
+
+
 def lock_ledger(connection: Connection, ledger: Ledger, wait_seconds: float) -> None:
     """Lock the ledger against other writers until the transaction ends, and limit its other lock waits, too.
 
@@ -114,24 +126,36 @@ class LockBudget:
         )
         # The start of the statement with which the transaction began to block others; None before that.
         self._held_since: float | None = None
+        # The setting that this object made last, as the server shows it. Any other one is the file's own.
+        self._ours = shown_setting(limit_seconds)
 
     def execute(self, script: Script, group: Group, following: Group | None) -> None:
-        """Run statements, and limit the lock waits of the following ones to the time that is left then."""
+        """Run statements, and limit the lock waits of the following ones to the time that is left then.
+
+        A lock_timeout that the statements set counts instead. 0 does not: the header of a pg_dump has it, and other
+        queries would queue behind a statement that waits without a limit.
+        """
         if following is None or not self._limit:
             execute_statement(self._connection, script, group.text)
             return
         began = time.monotonic()
         # In the same round trip, after the statement, so that pg_stat_activity begins with the statement.
         cursor = execute_statement(
-            self._connection, script, group.text, f";\n{self._shorten(began, following.count)}"
+            self._connection, script, group.text, f";\n{self._adjust(began, following.count)}"
         )
         while cursor.nextset():
             pass
-        if self._held_since is None and cursor.fetchone() != (None,):
+        before, after, holds_up_others = cursor.fetchone() or (None, None, False)
+        if before in {UNLIMITED, self._ours}:
+            self._ours = str(after)
+        if self._held_since is None and holds_up_others:
             self._held_since = began
 
-    def _shorten(self, began: float, count: int) -> str:
-        """Return SQL that limits each of `count` statements. It returns null if the transaction blocks nobody."""
+    def _adjust(self, began: float, count: int) -> str:
+        """Return SQL that limits each of `count` statements, unless the file has a limit of its own.
+
+        It returns the setting before and after, and whether the transaction blocks others.
+        """
         held = self._holds_up_others if self._held_since is None else "true"
         used = 0.0 if self._held_since is None else began - self._held_since
         # The server subtracts the time of the statements that were sent in the same round trip.
@@ -141,7 +165,11 @@ class LockBudget:
         )
         least = milliseconds(self._limit * _LEAST_SHARE)
         # Every operator has operands of its own types: see db.migrator.ledger.
-        return (
-            f"SELECT CASE WHEN {held} THEN set_config('lock_timeout',"
-            f" greatest({least}, ({left} / '{count}'::float8)::int)::text || 'ms', true) END"
-        )
+        return f"""
+            SELECT before, set_config('lock_timeout', CASE
+                WHEN before NOT IN ('{UNLIMITED}'::text, '{self._ours}'::text) THEN before
+                WHEN held THEN greatest({least}, ({left} / '{count}'::float8)::int)::text || 'ms'
+                ELSE '{milliseconds(self._limit)}ms'
+            END, true), held
+            FROM (SELECT current_setting('lock_timeout') AS before, {held} AS held OFFSET 0) AS now
+        """

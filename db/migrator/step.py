@@ -27,7 +27,7 @@ from db.migrator.events import Applied, Event, OnEvent
 from db.migrator.failure import attributed_to, gave_up, left_dirty, not_removed, recording
 from db.migrator.ledger import Ledger, LedgerRow
 from db.migrator.lock import LockedSession
-from db.migrator.lock_wait import LockBudget, LockLimits, bound_lock_waits, milliseconds
+from db.migrator.lock_wait import UNLIMITED, LockBudget, LockLimits, bound_lock_waits, milliseconds
 from db.migrator.lock_watch import execute_watched
 from db.migrator.resumption import (
     await_worker,
@@ -140,7 +140,7 @@ class MigrationStep:
 
         def begin() -> bool:
             with self._rollback():
-                row = self.ledger.locked_row(connection, migration.version, "BEGIN")
+                row = self.ledger.locked_row(connection, migration.version, "BEGIN", self._set_limit())
                 is_to_do = self._is_to_do(migration, row)
                 record = f"{self._record_start(migration, row)}; COMMIT" if is_to_do else "ROLLBACK"
                 connection.execute(record.encode())
@@ -148,19 +148,22 @@ class MigrationStep:
 
         if not self._retried(migration, script, begin):
             return False
+        default = self._session_limit(script)
         for number, transaction in enumerate(script.transactions):
             is_last = number == len(script.transactions) - 1
             record = self._record_end(migration) if is_last and transaction.commits else ""
             sent: list[None] = []
-            run = partial(
-                self._run_transaction,
-                migration,
-                script,
-                transaction,
-                record=record,
-                on_commit=partial(sent.append, None),
-            )
             try:
+                run = partial(
+                    self._run_transaction,
+                    migration,
+                    script,
+                    transaction,
+                    record=record,
+                    on_commit=partial(sent.append, None),
+                    # An earlier transaction may have set a limit for the session.
+                    is_limited=number > 0 and self._session_limit(script) not in {UNLIMITED, default},
+                )
                 self._retried(migration, script, run)
             except BaseException as error:
                 # An interrupt while the server commits says nothing about the outcome, so the row stays dirty.
@@ -190,10 +193,11 @@ class MigrationStep:
         *,
         record: str,
         on_commit: Callable[[], object] = lambda: None,
+        is_limited: bool = False,
     ) -> bool:
         """Run statements in one transaction, and then the SQL `record`. Return False if there is nothing to do.
 
-        `on_commit` is called before each COMMIT that is sent.
+        `on_commit` is called before each COMMIT that is sent. `is_limited`: the session has a lock_timeout of the file.
         Statements are sent in groups. If a group fails, everything is run again with its statements one by one.
         """
         apart: set[int] = set()
@@ -201,7 +205,9 @@ class MigrationStep:
             try:
                 # A later transaction needs what the earlier ones set in the session, also when it is run again.
                 with self._rollback(resets=transaction is script.transactions[0]):
-                    return self._run_groups(migration, script, transaction, apart, record, on_commit)
+                    return self._run_groups(
+                        migration, script, transaction, apart, record, on_commit, is_limited
+                    )
             except _GroupFailed as failed:
                 apart.add(failed.offset)
 
@@ -213,9 +219,10 @@ class MigrationStep:
         apart: set[int],
         record: str,
         on_commit: Callable[[], object],
+        is_limited: bool,
     ) -> bool:
         connection = self.session.connection
-        begin = ["BEGIN", f"SET LOCAL lock_timeout = '{milliseconds(self.limits.table_lock_seconds)}ms'"]
+        begin = ["BEGIN"] if is_limited else ["BEGIN", self._set_limit()]
         modes, statements = transaction.without_modes()
         if modes:
             connection.execute(begin.pop(0).encode())
@@ -232,6 +239,8 @@ class MigrationStep:
         else:
             # The row is dirty, so sqlx-cli stops. An earlier transaction may have set a role without access to it.
             connection.execute("; ".join(begin).encode())
+            # The ledger is not locked, and the file may have changed the limit.
+            record = f"{self._set_limit()}; {record}" if record else ""
         budget = LockBudget(connection, self.limits.table_lock_seconds, self.ledger)
         sent = tuple(groups(script.sql, statements, apart))
         for group, following in zip_longest(sent, sent[1:]):
@@ -259,6 +268,16 @@ class MigrationStep:
                     raise
                 raise _GroupFailed(_END) from failure
         return True
+
+    def _set_limit(self) -> str:
+        """Return SQL that limits the lock waits of a transaction."""
+        return f"SET LOCAL lock_timeout = '{milliseconds(self.limits.table_lock_seconds)}ms'"
+
+    def _session_limit(self, script: Script) -> object:
+        """Return the session's lock_timeout, outside a transaction."""
+        with attributed_to(script):
+            row = self.session.connection.execute("SHOW lock_timeout").fetchone()
+        return row and row[0]
 
     @contextmanager
     def _rollback(self, *, resets: bool = True) -> Iterator[None]:

@@ -12,6 +12,8 @@ import pytest
 
 from db.migrator import LockHeld, LockLimits, ScriptFailed, apply_pending, ledger, read_source
 from db.migrator.lock import lock_key
+from db.migrator.lock_wait import bound_lock_waits, shown_setting
+from tests.cases import in_case
 from tests.conftest import Connection, Database
 from tests.containers import wait_until
 from tests.integration.migrator.conftest import Spawn, Write, applied_versions, tables
@@ -164,6 +166,59 @@ def test_a_transaction_that_holds_up_others_waits_for_its_next_table_the_less(
     assert shortest <= seen <= longest
 
 
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ("SET lock_timeout = 0;", "2s"),
+        ("SET lock_timeout TO DEFAULT;", "2s"),
+        ("SELECT set_config('lock_timeout', '0', false);", "2s"),
+        ("DO $$BEGIN SET LOCAL lock_timeout = 0; END$$;", "2s"),
+        ("SET lock_timeout = 0; COMMIT;", "2s"),
+        ("SET lock_timeout = '3s'; SELECT 1; SET lock_timeout = 0;", "2s"),
+        ("SET LOCAL lock_timeout = '3s'; COMMIT;", "2s"),
+        ("SET lock_timeout = '3s'; COMMIT; RESET lock_timeout; SELECT 1;", "2s"),
+        ("SET lock_timeout = '3s'; ALTER TABLE busy ADD COLUMN more int; SELECT 1;", "3s"),
+        ("ALTER TABLE busy ADD COLUMN more int; SET lock_timeout = '3s'; SELECT 1;", "3s"),
+        ("SELECT set_config('lock_timeout', '1min', true); SELECT 1;", "1min"),
+        ("SET lock_timeout = '3s'; COMMIT; SELECT 1;", "3s"),
+        ("SET lock_timeout = '3s'; COMMIT; SELECT 1; ROLLBACK; ALTER TABLE busy ADD COLUMN more int;", "3s"),
+    ],
+)
+def test_a_file_may_set_a_limit_for_lock_waits_but_not_remove_it(
+    empty_database: Database, folder: Path, write: Write, owner: Connection, before: str, expected: str
+) -> None:
+    owner.execute("CREATE TABLE busy (id int)")
+    write("1_a.sql", f"{before} CREATE TABLE seen AS SELECT current_setting('lock_timeout')")
+    limits = LockLimits(table_lock_seconds=2.0)
+    apply_pending(empty_database.url("migrator"), read_source(folder), limits=limits)
+    assert owner.execute("SELECT * FROM seen").fetchone() == (expected,)
+
+
+def test_the_header_of_a_dump_does_not_let_other_queries_wait_behind_a_migration(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    owner.execute("CREATE TABLE busy (id int)")
+    owner.execute("SET statement_timeout = '10s'")
+    write(
+        "1_a.sql", "SET statement_timeout = 0;\nSET lock_timeout = 0;\nALTER TABLE busy ADD COLUMN more int;"
+    )
+    url = empty_database.url("migrator")
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(url) as reader:
+        reader.execute("SELECT * FROM busy")
+        run = pool.submit(apply_pending, url, read_source(folder), limits=IMPATIENT)
+        wait_until(lambda: _waiting_for(owner, "busy") or run.done(), 60)
+        owner.execute("SELECT * FROM busy")
+        with pytest.raises(LockHeld, match=r"1_a\.sql:3: .*gave up after 3 attempts"):
+            run.result(timeout=60)
+
+
+def test_the_migrator_writes_a_limit_as_the_server_shows_it(owner: Connection) -> None:
+    for seconds in (0.001, 0.25, 1.0, 1.5, 59.999, 60.0, 90.0, 3600.0, 86400.0, 129600.0, 1e9, 0.0):
+        with in_case(seconds):
+            bound_lock_waits(owner, seconds)
+            assert owner.execute("SHOW lock_timeout").fetchone() == (shown_setting(seconds),)
+
+
 def test_a_table_that_stays_locked_is_given_up(
     empty_database: Database, folder: Path, write: Write, owner: Connection
 ) -> None:
@@ -183,10 +238,11 @@ def test_a_table_that_stays_locked_is_given_up(
     assert applied_versions(owner) == []
 
 
+@pytest.mark.parametrize("script", ["SELECT 1", "SELECT 1; COMMIT; SELECT 2"])
 def test_a_locked_ledger_is_given_up_with_the_session_that_locks_it(
-    empty_database: Database, folder: Path, write: Write
+    empty_database: Database, folder: Path, write: Write, script: str
 ) -> None:
-    write("1_a.sql", "SELECT 1")
+    write("1_a.sql", script)
     url = empty_database.url("migrator")
     apply_pending(url, ())
     with psycopg.connect(url) as other:
