@@ -13,7 +13,11 @@ from db.migrator.lock_wait import DEFAULT_LIMITS, LockLimits, bound_lock_waits
 
 # The objects that are directly in the schema. Extensions and their objects, and default privileges, are kept.
 _DROPS = """
-    SELECT pg_catalog.format('DROP %s IF EXISTS %s CASCADE', replace(type, 'statistics object', 'statistics'), identity)
+    SELECT pg_catalog.format('DROP %s IF EXISTS %s CASCADE', CASE type
+        WHEN 'statistics object' THEN 'statistics'
+        -- DROP AGGREGATE does not take the identity of one without arguments.
+        WHEN 'aggregate' THEN 'routine'
+        ELSE type END, identity)
     FROM pg_depend AS inside, pg_identify_object(classid, objid, objsubid)
     WHERE refclassid = 'pg_namespace'::regclass::oid AND refobjid = current_schema()::regnamespace::oid
       AND deptype = 'n'

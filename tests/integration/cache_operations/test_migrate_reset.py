@@ -31,6 +31,10 @@ CREATE TYPE groundwork.pair AS (a int, b groundwork.mood);
 CREATE FUNCTION groundwork.f(groundwork.mood) RETURNS int LANGUAGE sql AS 'SELECT 1';
 CREATE PROCEDURE groundwork.p() LANGUAGE sql AS 'SELECT 1';
 CREATE AGGREGATE groundwork.total(int) (SFUNC = int4pl, STYPE = int);
+CREATE AGGREGATE groundwork.rows(*) (SFUNC = int8inc, STYPE = int8, INITCOND = 0);
+CREATE AGGREGATE groundwork.middle(float8 ORDER BY anyelement)
+  (SFUNC = ordered_set_transition, STYPE = internal, FINALFUNC = percentile_disc_final, FINALFUNC_EXTRA);
+CREATE TEXT SEARCH CONFIGURATION groundwork.words (COPY = pg_catalog.simple);
 CREATE OPERATOR groundwork.=== (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq);
 CREATE COLLATION groundwork.c FROM "C"; CREATE STATISTICS groundwork.s ON id, username FROM groundwork.users;
 CREATE SEQUENCE groundwork."A sequence";
