@@ -74,6 +74,13 @@ def exit_code(error: BaseException | None, otherwise: int = 128 + signal.SIGINT)
     return otherwise
 
 
+def description(error: BaseException) -> str:
+    """Return an error's message, or its class if it has none. For a signal, name the signal."""
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted by {signal.Signals(error.args[0] if error.args else signal.SIGINT).name}"
+    return str(error) or type(error).__name__
+
+
 @contextmanager
 def _handled(
     numbers: tuple[signal.Signals, ...], handler: Callable[[int, FrameType | None], None]

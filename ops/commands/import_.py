@@ -13,6 +13,7 @@ import click
 from ops.commands.names import stack_option
 from ops.number_range import IntegerRange
 from ops.output import print_json, print_line
+from ops.termination import description
 
 if TYPE_CHECKING:
     from ops.gharchive.batch import Runner
@@ -91,6 +92,7 @@ def gharchive(
                     " --rejects",
                     Exit.USAGE,
                 )
+        _refuse_shared(files, targets)
         database = loader = None
         if not dry_run:
             database = database_to_change(url, role="app", stack=stack)
@@ -119,7 +121,7 @@ def _reported(files: list[dict[str, object]], *, dry_run: bool) -> Iterator[None
     try:
         yield
     except BaseException as failure:
-        error = str(failure) or type(failure).__name__
+        error = description(failure)
         raise
     finally:
         print_json({"dryRun": dry_run, "files": files, "error": error})
@@ -132,6 +134,22 @@ def _rejects_of(name: str) -> Path:
         return Path("stdin.rejects.jsonl")
     # No file can be created beside a pipe in /dev/fd.
     return Path(f"{Path(name).name if is_stream(name) else name}.rejects.jsonl")
+
+
+def _refuse_shared(files: tuple[str, ...], targets: list[Path]) -> None:
+    """Raise OpsError (2) if two inputs have the same file for rejected lines: the second would delete the first's."""
+    from ops.errors import Exit, OpsError
+
+    inputs: dict[Path, str] = {}
+    for name, target in zip(files, targets, strict=True):
+        path = target.resolve()
+        if path in inputs:
+            raise OpsError(
+                f"the rejected lines of {inputs[path]} and {name} would be in the same file, {target}; load the two"
+                " inputs in separate runs, with --rejects",
+                Exit.USAGE,
+            )
+        inputs[path] = name
 
 
 def _load(

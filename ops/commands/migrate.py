@@ -30,6 +30,7 @@ from ops.commands.migrator_options import exit_codes, folder_option
 from ops.errors import Exit
 from ops.number_range import IntegerRange
 from ops.output import print_json, print_line
+from ops.termination import description
 
 if TYPE_CHECKING:
     from db.migrator import Event, LedgerRow, Migration, MigrationStatus, Phase
@@ -270,7 +271,7 @@ class _Report:
                 {"version": m.version, "name": m.name, "phase": m.up.phase, "seconds": seconds}
                 for m, seconds in self.done
             ]
-            said = {self._verb.replace(" ", "_"): done, "error": str(error) if error else None}
+            said = {self._verb.replace(" ", "_"): done, "error": description(error) if error else None}
             print_json(said)
             return
         for migration, seconds in self.done:

@@ -9,6 +9,7 @@ import io
 import json
 import lzma
 import os
+import signal
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from ops.gharchive.archive import ArchiveImport
 from ops.gharchive.batch import InlineRunner
 from ops.gharchive.lines import Line
 from ops.gharchive.rejects import RejectFile
+from tests.cases import in_case
 from tests.promises import promise
 
 EVENT = {
@@ -158,6 +160,40 @@ def test_json_reports_what_was_done_before_a_failure(
     assert report["files"][1]["loaded"] == report["files"][1]["lines"] > 0
     assert "damaged after line" in report["error"]
     assert report["error"] in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_json_names_the_signal_that_stopped_an_import(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    file = tmp_path / "hour.json"
+    file.write_bytes(LINES)
+    monkeypatch.setattr(ArchiveImport, "run", lambda self: signal.raise_signal(number))
+    code, out, _ = load(capfd, "--json", str(file))
+    assert (code, json.loads(out)["error"]) == (128 + number, f"interrupted by {number.name}")
+
+
+def test_inputs_that_would_share_a_reject_file_are_refused_before_one_is_read(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        os.mkfifo(tmp_path / folder / "hour.json")
+    (tmp_path / "c.json").write_bytes(LINES)
+    kept = tmp_path / "c.json.rejects.jsonl"
+    kept.write_text("of an earlier run")
+    for first, second in (
+        ("a/hour.json", "b/hour.json"),
+        ("c.json", "./c.json"),
+        ("c.json", "c.json"),
+        ("-", "-"),
+    ):
+        with in_case(f"{first} {second}"):
+            code, _, err = load(capfd, first, second)
+            assert code == Exit.USAGE
+            assert f"rejected lines of {first} and {second} would be in the same file" in err
+    assert kept.exists()
 
 
 @pytest.mark.parametrize("content", [b"", zipped(), b"<html>", None], ids=["empty", "zip", "HTML", "missing"])
