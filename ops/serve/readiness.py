@@ -70,9 +70,19 @@ class ReadinessProbe:
     def __init__(self, data: AsyncDataAccess, drainer: OutboxDrainer) -> None:
         self._data = data
         self._drainer = drainer
+        self._running: asyncio.Task[Readiness] | None = None
 
     async def check(self) -> Readiness:
-        """Run all checks, log those that fail, and return the results within CHECK_SECONDS + 0.25 s."""
+        """Run all checks, log those that fail, and return the results within CHECK_SECONDS + 0.25 s.
+
+        Concurrent callers share one run, so that a flood of requests takes no more connections of the pool than one.
+        """
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._run())
+        # A caller that is cancelled must not cancel the run of the others.
+        return await asyncio.shield(self._running)
+
+    async def _run(self) -> Readiness:
         replicas = self._expected_replicas()
         checks: dict[str, Callable[[], Awaitable[_Problem]]] = {
             "postgres": self._postgres,

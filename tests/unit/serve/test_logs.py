@@ -23,7 +23,8 @@ def stream() -> Iterator[io.StringIO]:
     configure_logging("info", text)
     yield text
     logging.captureWarnings(False)
-    logging.getLogger("uvicorn.access").filters.clear()
+    for name in ("uvicorn.access", "uvicorn.error"):
+        logging.getLogger(name).filters.clear()
     root.handlers[:] = handlers
     root.setLevel(level)
 
@@ -85,3 +86,21 @@ def test_a_request_is_logged_as_fields_without_its_query(stream: io.StringIO) ->
 def test_health_checks_are_not_logged(stream: io.StringIO, path: str) -> None:
     log_request(path, 200)
     assert lines(stream) == []
+
+
+def test_a_warning_that_a_client_can_cause_is_logged_once_in_ten_seconds_with_a_count(
+    stream: io.StringIO,
+) -> None:
+    logger = logging.getLogger("uvicorn.error")
+
+    def refuse(at: float, text: str = "Exceeded concurrency limit.", level: int = logging.WARNING) -> None:
+        record = logger.makeRecord(logger.name, level, "", 0, text, (), None)
+        record.created = at
+        logger.handle(record)
+
+    for second in range(25):
+        refuse(1e9 + second)
+    refuse(1e9 + 1, "Invalid HTTP request received.")
+    refuse(1e9 + 2, "ASGI callable returned without completing response.", logging.ERROR)
+    refuse(1e9 + 2, "ASGI callable returned without completing response.", logging.ERROR)
+    assert [line.get("repeated") for line in lines(stream)] == [None, 9, 9, None, None, None]

@@ -12,7 +12,7 @@ from unittest import mock
 from db.rows import Replication
 from infra.spec import alarms
 from ops.serve.logs import JsonFormatter
-from ops.serve.readiness import Degraded, ReadinessProbe, count_hosts, replication_problem
+from ops.serve.readiness import Degraded, Readiness, ReadinessProbe, count_hosts, replication_problem
 from tests.cases import in_case
 
 
@@ -43,18 +43,23 @@ def test_replicas_are_expected_for_each_further_host_of_the_url() -> None:
             assert count_hosts(url) == hosts
 
 
-def logged_by_a_check(outbox: str | None) -> list[str]:
-    """Return the lines that a check logs. Its Postgres and Redis are fine, and the outbox has this problem."""
-    logger, text = logging.getLogger("groundwork.serve.readiness"), io.StringIO()
-    handler = logging.StreamHandler(text)
-    handler.setFormatter(JsonFormatter())
+def working_data() -> mock.Mock:
+    """Return a data access whose Postgres and Redis are fine, without one of its replicas."""
     data = mock.Mock()
     data.pool.settings.url.read.return_value = "host=a"
     data.pool.fetch_one = mock.AsyncMock(return_value=None)
     data.pool.fetch_all = mock.AsyncMock(return_value=[])
     data.cache.ping = mock.AsyncMock()
     data.cache.replicas = mock.AsyncMock(return_value=(1, 2))
-    probe = ReadinessProbe(data, mock.Mock(**{"problem.return_value": outbox}))
+    return data
+
+
+def logged_by_a_check(outbox: str | None) -> list[str]:
+    """Return the lines that a check logs. Its Postgres and Redis are fine, and the outbox has this problem."""
+    logger, text = logging.getLogger("groundwork.serve.readiness"), io.StringIO()
+    handler = logging.StreamHandler(text)
+    handler.setFormatter(JsonFormatter())
+    probe = ReadinessProbe(working_data(), mock.Mock(**{"problem.return_value": outbox}))
     logger.addHandler(handler)
     try:
         with mock.patch("ops.serve.readiness.schema_problem", return_value=None):
@@ -83,3 +88,24 @@ def test_failed_check_is_logged_and_counted_by_the_alarm_on_aws() -> None:
 def test_check_of_a_ready_service_logs_nothing() -> None:
     """Not even if a replica is missing: the service is ready then."""
     assert logged_by_a_check(None) == []
+
+
+def test_concurrent_requests_share_one_check_and_a_cancelled_one_does_not_end_it() -> None:
+    data, go = working_data(), asyncio.Event()
+    data.cache.ping.side_effect = go.wait
+    probe = ReadinessProbe(data, mock.Mock(**{"problem.return_value": None}))
+
+    async def flood() -> None:
+        requests = [asyncio.create_task(probe.check()) for _ in range(100)]
+        while not data.cache.ping.called:
+            await asyncio.sleep(0)
+        requests[0].cancel()
+        go.set()
+        answers = await asyncio.gather(*requests, return_exceptions=True)
+        assert [type(each) for each in answers] == [asyncio.CancelledError] + 99 * [Readiness]
+        assert data.cache.ping.await_count == 1
+        await probe.check()
+        assert data.cache.ping.await_count == 2
+
+    with mock.patch("ops.serve.readiness.schema_problem", return_value=None):
+        asyncio.run(flood())
