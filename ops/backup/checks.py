@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from infra.docker.engine import DockerError, docker, psql
+from infra.docker.engine import DockerError, psql
 from infra.docker.server_roles import apply_roles
-from infra.outputs import database_url
-from infra.spec import backup, postgres, roles
+from infra.spec import backup, roles
 from ops.backup import pgbackrest
 from ops.backup.evidence import CheckFailed
 from ops.backup.repository import Contents
@@ -115,20 +114,18 @@ def page_checksums(bench: Workbench) -> str:
     return f"{fields.get('Blocks scanned', '?').strip()} pages, all checksums valid"
 
 
-def login_urls(
-    bench: Workbench, ca_file: Path | None, connection_limits: Mapping[str, int]
-) -> dict[str, str]:
+def login_urls(bench: Workbench, port: int, connection_limits: Mapping[str, int]) -> dict[str, str]:
     """Apply the stack's roles, as a restore does, with a temporary password. Return a connection string by role.
 
+    `port` is that of the server's relay on 127.0.0.1.
     The stack's passwords may be newer than the restored data, and the data may lack roles or privileges.
     """
     password = secrets.token_urlsafe(24)
     logins = {role: generations[0].name for role, generations in roles.LOGINS.items()}
     verifiers = {login: roles.scram_verifier(password, os.urandom(16)) for login in logins.values()}
     apply_roles(bench.name, verifiers, connection_limits)
-    port = int(docker("port", bench.name, str(postgres.PORT)).rsplit(":", 1)[1])
     return {
-        role: database_url(login=login, password=password, host="localhost", port=port, ca_file=str(ca_file))
+        role: f"postgresql://{login}:{password}@127.0.0.1:{port}/{roles.DATABASE}?sslmode=disable"
         for role, login in logins.items()
     }
 

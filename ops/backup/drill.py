@@ -1,6 +1,6 @@
 """A restore drill: restore to a random point in time in a temporary server, and check the result.
 
-The server mounts the repository read-only, and has its own data folder and a network without internet access.
+The server mounts the repository read-only, and has its own data folder and no network.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from infra.docker.engine import DockerError, docker, inspect, psql
+from infra.docker.engine import DockerError, psql
 from infra.spec import backup, backup_repository, postgres
 from ops.backup import checks, markers, repository, servers, take_backup
 from ops.backup.errors import OutsideWindow, RecoveryFailed
@@ -32,11 +32,16 @@ from ops.backup.workbench import (
     workbench,
 )
 from ops.errors import Exit, OpsError
+from ops.servers.relay import relay
 
 # Longer than archive_timeout. A marker that is not archived by then, or within a longer --max-rpo, means that archiving
 # is broken.
 _ARCHIVED_SECONDS = 3 * backup.ARCHIVE_TIMEOUT_SECONDS
 MAX_RPO_SECONDS = 2.0 * backup.ARCHIVE_TIMEOUT_SECONDS
+# Migrations and the smoke test log in through the relay, which connects to the socket.
+_SOCKET = f"{postgres.SOCKET_DIR}/.s.PGSQL.{postgres.PORT}"
+_HBA_FILE = "/tmp/pg_hba.conf"
+_HBA = "local all postgres peer\nlocal all all scram-sha-256\n"
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,6 @@ class DrillOptions:
     connection_limits: Mapping[str, int]
     moment: datetime | None = None
     max_rpo_seconds: float = MAX_RPO_SECONDS
-    ca_file: Path | None = None
 
 
 def drill(site: BackupSite, options: DrillOptions, progress: Progress) -> Evidence:
@@ -95,6 +99,7 @@ def _run(
         progress(f"restoring backup {chosen.label} in a temporary server")
         target = moment.astimezone(UTC).isoformat(" ")
         restore_files(bench, backup.PGDATA, chosen.label, target=target, timeline=contents.history.timeline)
+        bench.sh('printf %s "$1" > "$2"', _HBA, _HBA_FILE)
         progress("replaying WAL")
         # Without this drill's marker, the last commit may be older than the point in time.
         is_at_end = _recover(bench, may_end_early=marker is None)
@@ -114,14 +119,15 @@ def _run(
         check.detail = checks.same_markers(live, markers.read(bench.name), moment)
     with evidence.check("amcheck", progress, "checking every table and B-tree index (amcheck)") as check:
         check.detail = checks.amcheck(bench)
-    with evidence.check(
-        "migrations", progress, "applying the stack's roles and the migrations after that time"
-    ) as check:
-        urls = checks.login_urls(bench, options.ca_file, options.connection_limits)
-        check.detail = checks.apply_later_migrations(options.migrations, urls.__getitem__)
-    if check.ok:
-        with evidence.check("smoke", progress, "reading through the data access (smoke test)") as check:
-            check.detail, evidence.rows = checks.smoke(urls["app"])
+    with relay(bench.name, site.image, _SOCKET, postgres.PORT, labels_of(site)) as port:
+        with evidence.check(
+            "migrations", progress, "applying the stack's roles and the migrations after that time"
+        ) as check:
+            urls = checks.login_urls(bench, port, options.connection_limits)
+            check.detail = checks.apply_later_migrations(options.migrations, urls.__getitem__)
+        if check.ok:
+            with evidence.check("smoke", progress, "reading through the data access (smoke test)") as check:
+                check.detail, evidence.rows = checks.smoke(urls["app"])
     with evidence.check("checksums", progress, "checking the checksums of all pages (pg_checksums)") as check:
         bench.stop_server(backup.PGDATA)
         check.detail = checks.page_checksums(bench)
@@ -129,26 +135,15 @@ def _run(
 
 @contextmanager
 def _throwaway(site: BackupSite) -> Iterator[Workbench]:
-    """Yield a container with the repository read-only and a port on 127.0.0.1. Its data is removed with it."""
-    network = f"{site.prefix}-drill"
-    # Only removes what a killed drill left. The container of a killed restore has to stay: it makes `adopt` refuse.
-    remove(site, network)
-    if inspect("network", network):
-        docker("network", "rm", network)
-    docker(
-        *("network", "create", *labels_of(site)),
-        *("--opt", "com.docker.network.bridge.enable_ip_masquerade=false"),
-        *("--opt", "com.docker.network.bridge.host_binding_ipv4=127.0.0.1", network),
-    )
+    """Yield a container with the repository read-only. Its data is removed with it."""
     volumes = {
         backup_repository.FOLDER: (site.repository_volume, False),
         postgres.CONFIG_DIR: (site.config_volume, False),
     }
-    try:
-        with workbench(site, "drill", volumes, network=network, publish=postgres.PORT) as bench:
-            yield bench
-    finally:
-        docker("network", "rm", network)
+    # The container of a killed restore has to stay: it makes `adopt` refuse.
+    with workbench(site, "drill", volumes) as bench:
+        remove(site, f"{bench.name}-relay")
+        yield bench
 
 
 def _mark(site: BackupSite, progress: Progress) -> Marker | None:
@@ -217,7 +212,7 @@ def _measure_rpo(evidence: Evidence, contents: Contents, marker: Marker | None, 
 def _recover(bench: Workbench, *, may_end_early: bool) -> bool:
     """Recover to the point in time. Return whether recovery replayed all WAL without reaching that point."""
     # The new timeline must not be archived. It could not be either, because the repository is read-only.
-    parameters = {"archive_mode": "off", "fsync": "off", "shared_buffers": "128MB"}
+    parameters = {"archive_mode": "off", "fsync": "off", "shared_buffers": "128MB", "hba_file": _HBA_FILE}
     try:
         bench.start_server(backup.PGDATA, **parameters)
     except RecoveryFailed as error:

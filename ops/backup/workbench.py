@@ -17,6 +17,7 @@ from ops.backup.errors import BackupError, RecoveryFailed
 from ops.backup.restore_record import RestoreRecord
 from ops.backup.site import BackupSite
 from ops.errors import Exit, OpsError
+from ops.servers.relay import socket_volume
 
 _LOG = "/tmp/postgres.log"
 _START_SECONDS = 24 * 3600
@@ -94,26 +95,22 @@ def workbench(
     what: str,
     volumes: Mapping[str, tuple[str, bool]],
     *,
-    network: str = "none",
-    publish: int | None = None,
     uid: int = postgres.UID,
     lifetime_seconds: int | None = None,
 ) -> Iterator[Workbench]:
     """Yield a workbench, and remove it at the end. A leftover one of a killed run is removed first.
 
     `volumes`: path -> (volume, whether it is writable). Without a volume, the data folder is the container's own and
-    is removed with it. `publish`: a port of the container to publish on a free port of 127.0.0.1. `lifetime_seconds`:
-    after that time the container is removed, also if this process was killed.
+    is removed with it. `lifetime_seconds`: after that time the container is removed, also if this process was killed.
     """
     name = f"{site.prefix}-{what}"
     remove(site, name)
     command = [
         *("run", "--detach", "--init", "--name", name, *labels_of(site)),
-        *("--network", network, "--user", f"{uid}:{uid}", "--read-only", "--cap-drop", "ALL"),
-        *("--security-opt", "no-new-privileges=true", "--dns", "127.0.0.1", "--shm-size", "256m"),
+        *("--network", "none", "--user", f"{uid}:{uid}", "--read-only", "--cap-drop", "ALL"),
+        *("--security-opt", "no-new-privileges=true", "--shm-size", "256m"),
         *("--tmpfs", f"/tmp:rw,nosuid,nodev,noexec,size=64m,uid={uid},gid={uid}"),
-        *("--tmpfs", f"{postgres.SOCKET_DIR}:rw,nosuid,nodev,noexec,size=1m,uid={uid},gid={uid},mode=0755"),
-        *(["--publish", f"127.0.0.1::{publish}"] if publish else []),
+        *socket_volume(postgres.SOCKET_DIR, f"uid={uid}", f"gid={uid}", "mode=0755"),
         *_mounts(volumes),
         *(["--rm"] if lifetime_seconds is not None else []),
         *("--entrypoint", "sleep", site.image),
@@ -148,11 +145,9 @@ def refuse_during_restore(checkout: Checkout, stack: str) -> None:
 
 
 def remove_all(prefix: str) -> None:
-    """Remove what killed restores and drills of a stack have left: containers, then networks."""
-    for kind, every in (("container", ["--all"]), ("network", [])):
-        found = docker(kind, "ls", *every, "--quiet", "--filter", f"label={WORKBENCH_LABEL}={prefix}").split()
-        for identity in found:
-            docker(kind, "rm", *(["--force", "--volumes"] if kind == "container" else []), identity)
+    """Remove the containers that killed restores and drills of a stack have left."""
+    for identity in docker("ps", "--all", "--quiet", "--filter", f"label={WORKBENCH_LABEL}={prefix}").split():
+        docker("rm", "--force", "--volumes", identity)
 
 
 def require_room(bench: Workbench, size_bytes: int) -> None:

@@ -244,7 +244,6 @@ def drill(stack: str, to: str | None, evidence: str | None, max_rpo: float | Non
             settings.connection_limits,
             moment,
             max_rpo or MAX_RPO_SECONDS,
-            checkout.ca_file(stack),
         )
         found = make_drill(site, options, _say)
     if as_json:

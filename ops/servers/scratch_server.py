@@ -4,17 +4,14 @@ They are separate, so that nothing tried there affects a stack. They contain no 
 after the block in every case, including Ctrl-C, SIGTERM and SIGKILL.
 
 A server runs SQL that was written for another server, such as an INSERT into a foreign table, and therefore has no
-network: no other server, no service of this machine and no DNS. A second container, the relay, passes connections from
-a port on 127.0.0.1 to the server's socket, which is in a volume of both.
+network. Its clients connect through a relay (`ops.servers.relay`).
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-import select
 import subprocess
-import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,12 +20,12 @@ from urllib.parse import quote
 from infra.docker.engine import DockerError, docker, label_options, psql
 from infra.docker.health_check import repeated
 from infra.docker.ownership import state_labels
-from infra.docker_command import DOCKER_OVERRIDES
 from infra.images.build import ensure
 from infra.images.context import image_context
 from infra.spec import roles
 from infra.spec.checkout import Checkout, is_checkout
 from ops.errors import OpsError
+from ops.servers.relay import confinement, relay, socket_volume
 
 _START_SECONDS = 120.0
 _LOGIN_CONNECTIONS = 40
@@ -36,11 +33,6 @@ _SUPERUSER = "groundwork_temporary"
 _IN_MEMORY, _ON_DISK = "/tmp/data", "/var/lib/postgresql/data"
 _GIVEN_DATABASES = {"postgres", "template1"}
 _SOCKETS = "/run/groundwork-scratch"
-# In memory, and removed with the containers, because it has no name. Only they have access to it.
-_SOCKET_VOLUME = (
-    f"type=volume,destination={_SOCKETS},volume-driver=local"
-    ",volume-opt=type=tmpfs,volume-opt=device=tmpfs,volume-opt=o=size=1m"
-)
 # Durability is off, because the data is temporary and speed matters. The socket is for the relay, so it needs a
 # password. Only programs in the container reach its 127.0.0.1.
 _START = """
@@ -51,38 +43,6 @@ exec postgres -D {data} -c listen_addresses=127.0.0.1 -c fsync=off -c unix_socke
 # The leash's standard input closes when this process ends, even by SIGKILL. The container's init forwards both signals:
 # SIGTERM ends the shell if the server has not started yet, SIGQUIT shuts the server down immediately.
 _LEASH = "cat > /dev/null; kill -TERM 1; kill -QUIT 1"
-# Perl, because every image has it: it is part of Debian's minimal installation. A connection has a process for each
-# direction, so that neither waits for the other. The relay's own standard input is its leash.
-_RELAY = r"""
-use strict; use Socket qw(IPPROTO_TCP TCP_NODELAY); use IO::Socket::INET; use IO::Socket::UNIX;
-my ($port, $path) = @ARGV;
-$SIG{CHLD} = 'IGNORE';
-my $listener = IO::Socket::INET->new(LocalPort => $port, Listen => 128, ReuseAddr => 1) or die "cannot listen: $!\n";
-syswrite STDOUT, "ready\n";
-while (1) {
-    my $waiting = '';
-    vec($waiting, fileno($_), 1) = 1 for \*STDIN, $listener;
-    next if select($waiting, undef, undef, undef) < 1;
-    exit if vec($waiting, fileno(STDIN), 1) && !sysread(STDIN, my $ignored, 4096);
-    next unless vec($waiting, fileno($listener), 1);
-    my $client = $listener->accept or next;
-    my $child = fork;
-    next if !defined $child || $child;
-    close $listener; close STDIN;
-    my $server = IO::Socket::UNIX->new(Peer => $path) or exit;
-    setsockopt $client, IPPROTO_TCP, TCP_NODELAY, 1;
-    my $other = fork // exit;
-    my ($from, $to) = $other ? ($server, $client) : ($client, $server);
-    while (sysread $from, my $data, 65536) {
-        my $sent = 0;
-        while ($sent < length $data) {
-            $sent += syswrite($to, $data, length($data) - $sent, $sent) // exit;
-        }
-    }
-    shutdown $to, 1;
-    exit;
-}
-"""
 
 
 class ScratchServer:
@@ -150,7 +110,7 @@ def scratch_server(
     local = ("--env", "PGHOST=127.0.0.1")
     with (
         _scratch_container("postgres", memory, local, ("bash", "-c", start)) as (name, image),
-        _relay(name, image, ".s.PGSQL.5432", 5432) as port,
+        relay(name, image, f"{_SOCKETS}/.s.PGSQL.5432", 5432, _labels()) as port,
     ):
         _await(name, "pg_isready", "--quiet")
         if has_roles:
@@ -179,7 +139,7 @@ def scratch_redis() -> Iterator[str]:
             "-e",
             stdin=f"CONFIG SET requirepass {password}\n".encode(),
         )
-        with _relay(name, image, "redis.sock", 6379) as port:
+        with relay(name, image, f"{_SOCKETS}/redis.sock", 6379, _labels()) as port:
             yield f"redis://:{password}@127.0.0.1:{port}/0"
 
 
@@ -197,8 +157,8 @@ def _scratch_container(
     try:
         image = ensure(image_context(Checkout.here(), service))
         docker(
-            *("run", "--detach", "--init", *_isolation(name, memory), "--network", "none"),
-            *("--tmpfs", "/tmp:rw,exec,mode=1777", "--mount", _SOCKET_VOLUME, *options),
+            *("run", "--detach", "--rm", "--init", "--name", name, *_labels(), *confinement(memory)),
+            *("--network", "none", "--tmpfs", "/tmp:rw,exec,mode=1777", *socket_volume(_SOCKETS), *options),
             *("--entrypoint", command[0], image, *command[1:]),
         )
         leash = _leash(name)
@@ -213,63 +173,8 @@ def _scratch_container(
             leash.communicate()
 
 
-@contextmanager
-def _relay(server: str, image: str, socket: str, port: int) -> Iterator[int]:
-    """Relay connections to a socket of the container `server` during the block. Yield the port on 127.0.0.1.
-
-    Raise DockerError if the relay does not start. It has nothing to do with the server until a client connects.
-    """
-    name = f"{server}-relay"
-    command = [
-        *(
-            "docker",
-            "run",
-            "--interactive",
-            "--init",
-            *_isolation(name, "256m"),
-            "--volumes-from",
-            f"{server}:ro",
-        ),
-        *("--publish", f"127.0.0.1::{port}"),
-        *("--entrypoint", "perl", image, "-e", _RELAY, str(port), f"{_SOCKETS}/{socket}"),
-    ]
-    with (
-        tempfile.TemporaryFile() as errors,
-        # In a separate session, so that Ctrl-C in the terminal does not end it.
-        subprocess.Popen(
-            command,
-            env=os.environ | DOCKER_OVERRIDES,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,
-        ) as process,
-    ):
-        try:
-            assert process.stdout is not None
-            ready, _, _ = select.select([process.stdout], [], [], _START_SECONDS)
-            if not ready or not process.stdout.readline():
-                errors.seek(0)
-                reason = errors.read().decode(errors="replace").strip()
-                raise DockerError(
-                    f"the relay {name} did not start: {reason or f'no answer within {_START_SECONDS:.0f} s'}"
-                )
-            yield int(docker("port", name).rsplit(":", 1)[1])
-        finally:
-            # The relay ends at the end of its input, but only if it has started.
-            with suppress(DockerError):
-                docker("rm", "--force", "--volumes", name)
-            process.kill()
-            process.communicate()
-
-
-def _isolation(name: str, memory: str) -> list[str]:
-    """Return the options that a server's container and its relay have in common."""
-    return [
-        *("--rm", "--name", name),
-        *label_options({"groundwork.scratch": str(os.getpid()), **state_labels(Checkout.here())}),
-        *("--read-only", "--memory", memory, "--cap-drop", "ALL", "--security-opt", "no-new-privileges=true"),
-    ]
+def _labels() -> list[str]:
+    return label_options({"groundwork.scratch": str(os.getpid()), **state_labels(Checkout.here())})
 
 
 def ensure_docker() -> None:

@@ -29,31 +29,26 @@ PREFIX = "gw-1a2b3c-dev"
 
 
 @pytest.fixture
-def there(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
-    """Docker's containers and networks as (kind, name), which commands create and remove."""
-    found: set[tuple[str, str]] = set()
+def there(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of Docker's containers, which commands create and remove."""
+    found: set[str] = set()
 
     def docker(*arguments: str, **options: Any) -> str:
         match arguments:
-            case ("network", "create", *_, name):
-                assert ("network", name) not in found
-                found.add(("network", name))
-            case ("network", "rm", name):
-                found.remove(("network", name))
             case ("run", *rest):
                 name = rest[rest.index("--name") + 1]
-                assert ("container", name) not in found
-                found.add(("container", name))
+                assert name not in found
+                found.add(name)
             case ("rm", *_, name):
-                found.remove(("container", name))
+                found.remove(name)
             case _:
                 raise AssertionError(arguments)
         return ""
 
     def inspect(kind: str, name: str) -> list[dict[str, Any]]:
-        return [{"Id": name, "Config": {"Labels": {}}}] if (kind, name) in found else []
+        return [{"Id": name, "Config": {"Labels": {}}}] if kind == "container" and name in found else []
 
-    for module in (drill, workbench, engine):
+    for module in (workbench, engine):
         monkeypatch.setattr(module, "docker", docker)
         monkeypatch.setattr(module, "inspect", inspect)
     return found
@@ -66,30 +61,28 @@ def site(monkeypatch: pytest.MonkeyPatch) -> BackupSite:
     return BackupSite("dev", PREFIX, *names, lock_file=Path("/no/such/lock"))
 
 
-def test_a_drill_removes_leftovers_of_a_killed_drill(there: set[tuple[str, str]], site: BackupSite) -> None:
-    there |= {("container", f"{PREFIX}-drill"), ("network", f"{PREFIX}-drill")}
+def test_a_drill_removes_leftovers_of_a_killed_drill(there: set[str], site: BackupSite) -> None:
+    there |= {f"{PREFIX}-drill", f"{PREFIX}-drill-relay"}
     with drill._throwaway(site) as bench:
-        assert there == {("container", bench.name), ("network", f"{PREFIX}-drill")}
+        assert there == {bench.name}
     assert there == set()
 
 
-def test_a_drill_keeps_the_workbench_of_a_killed_restore(
-    there: set[tuple[str, str]], site: BackupSite
-) -> None:
+def test_a_drill_keeps_the_workbench_of_a_killed_restore(there: set[str], site: BackupSite) -> None:
     """`adopt` detects an unfinished restore by its workbench, also if a drill ran in between."""
-    there.add(("container", f"{PREFIX}-restore"))
+    there.add(f"{PREFIX}-restore")
     with drill._throwaway(site):
         pass
-    assert there == {("container", f"{PREFIX}-restore")}
+    assert there == {f"{PREFIX}-restore"}
 
 
 def test_two_commands_can_read_the_repository_of_a_stopped_stack_at_once(
-    there: set[tuple[str, str]], site: BackupSite
+    there: set[str], site: BackupSite
 ) -> None:
     with restore._readers_bench(site) as first:
         with restore._readers_bench(site) as second:
-            assert there == {("container", first.name), ("container", second.name)}
-        assert there == {("container", first.name)}
+            assert there == {first.name, second.name}
+        assert there == {first.name}
     assert there == set()
 
 
