@@ -172,13 +172,14 @@ def _end(bench: Workbench, old: str, segment: Segment) -> int:
     """
     # The last record may begin in the segment before, which pg_waldump needs then.
     script = """
-        [ ! -e "$1/pg_wal/$4" ] || set -- "$1" "$2" "$5"
-        pg_waldump --path="$1/pg_wal" --timeline="$2" --start="$3" 2>/dev/null | tail -n 1 \\
+        start=$3; [ ! -e "$1/pg_wal/$5" ] || start=$6
+        pg_waldump --path="$1/pg_wal" --timeline="$2" --start="$start" --end="$4" 2>/dev/null | tail -n 1 \\
             | sed -n 's/.*, lsn: \\([0-9A-F/]*\\),.*/\\1/p'
     """
     before = Segment(segment.timeline, segment.number - 1)
-    starts = [show_lsn(segment.first_byte), str(before), show_lsn(before.first_byte)]
-    found = bench.sh(script, old, str(segment.timeline), *starts).strip()
+    limits = [show_lsn(segment.first_byte), show_lsn(segment.end)]
+    earlier = [str(before), show_lsn(before.first_byte)]
+    found = bench.sh(script, old, str(segment.timeline), *limits, *earlier).strip()
     return parse_lsn(found) if found else 0
 
 

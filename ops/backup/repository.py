@@ -30,7 +30,7 @@ _LAST_COMMIT = rf"""
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 {backup.PGBACKREST} archive-get "$1" "$folder/$1" 2>/dev/null || exit 0
-pg_waldump --rmgr=Transaction --path="$folder" --timeline="$2" --start="$3" 2>/dev/null \
+pg_waldump --rmgr=Transaction --path="$folder" --timeline="$2" --start="$3" --end="$4" 2>/dev/null \
     | sed -nE 's/.* desc: (COMMIT|ABORT) ([0-9-]+ [0-9:.]+) UTC.*/\2/p' | sort | tail -n 1
 """
 _HISTORY = re.compile(r"(?:^|/)([0-9A-F]{8})\.history$")
@@ -261,9 +261,9 @@ def _last_time(container: str, segment: Segment) -> datetime | None:
     """
     from infra.docker.engine import docker
 
-    start = wal.show_lsn(segment.first_byte)
-    arguments = (str(segment), str(segment.timeline), start)
-    found = docker("exec", "--env=TZ=UTC", container, "sh", "-ceu", _LAST_COMMIT, "sh", *arguments).strip()
+    arguments = (segment, segment.timeline, wal.show_lsn(segment.first_byte), wal.show_lsn(segment.end))
+    command = ("sh", "-ceu", _LAST_COMMIT, "sh", *map(str, arguments))
+    found = docker("exec", "--env=TZ=UTC", container, *command).strip()
     if not found:
         return None
     last = datetime.fromisoformat(found).replace(tzinfo=UTC)

@@ -35,6 +35,11 @@ class Segment:
         """The segment's WAL position, as recorded in its first page."""
         return self.number * _SEGMENT_BYTES
 
+    @property
+    def end(self) -> int:
+        """The WAL position after the segment. Without it, pg_waldump waits 5 s for the file of the next segment."""
+        return self.first_byte + _SEGMENT_BYTES
+
     def __str__(self) -> str:
         log, segment = divmod(self.number, _SEGMENTS_A_LOG)
         return f"{self.timeline:08X}{log:08X}{segment:08X}"
