@@ -106,7 +106,7 @@ def open_observer(conninfo: str) -> Iterator[Connection]:
     Raises the driver's errors unchanged, and at once if no connection is free.
     """
     # pg_stat_activity shows the details of the login's other sessions to the login, but not to role owner.
-    with _connect(_parsed(conninfo), slot_seconds=0.0) as connection, built_in_names(connection):
+    with _connect(_parsed(conninfo), waits=False) as connection, built_in_names(connection):
         connection.execute("SET LOCAL ROLE NONE")
         yield connection
 
@@ -274,8 +274,9 @@ def _parsed(conninfo: str) -> dict[str, Any]:
     return {**given, "connect_timeout": int(timeout)}
 
 
-def _connect(given: Mapping[str, Any], slot_seconds: float = _SLOT_SECONDS) -> Connection:
-    deadline = time.monotonic() + slot_seconds
+def _connect(given: Mapping[str, Any], *, waits: bool = True) -> Connection:
+    """Connect, and wait for a free connection first if `waits`."""
+    deadline = time.monotonic() + (_SLOT_SECONDS if waits else 0.0)
     is_waiting = False
     while True:
         try:
@@ -299,7 +300,7 @@ def _connect(given: Mapping[str, Any], slot_seconds: float = _SLOT_SECONDS) -> C
                 is_waiting = True
                 _report_wait.get()(
                     f"the database has no free connection, because {_limit_of(exc)} is reached; waiting up to"
-                    f" {slot_seconds:g} s for one"
+                    f" {_SLOT_SECONDS:g} s for one"
                 )
         time.sleep(random.uniform(*_SLOT_PAUSE_SECONDS))
 
