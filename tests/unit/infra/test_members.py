@@ -316,7 +316,6 @@ def _without_primary(monkeypatch: pytest.MonkeyPatch, *isolated: str) -> Etcd:
     engine = use(monkeypatch, Engine(postgres=None, postgres_2=None, postgres_3=None, **stores))
     etcd = Etcd(engine, *isolated)
     monkeypatch.setattr(members, "patronictl", etcd.ctl)
-    monkeypatch.setattr(members, "WAIT_SECONDS", 0)
     return etcd
 
 
