@@ -19,8 +19,8 @@ from cache.errors import EntryTooLarge, UndecodableEntry
 BETA = 1.0
 # A call has 0.1 s. A larger value could exceed it, which would open the breaker for the whole process.
 MOST_BYTES = 1 << 20
-# Its groups are expiry and cost.
-_match = re.compile(rb"[^:]*:\d+:(\d+):(\d+):").match
+# Its groups are expiry and cost. Python converts no number of more than 4300 digits, and none of 309 to a float.
+_match = re.compile(rb"[^:]*:\d{1,19}:(\d{1,19}):(\d{1,19}):").match
 
 
 def entry(stamp: bytes, version: int, life_ms: int, cost_ms: int, packed: bytes) -> bytes:

@@ -16,7 +16,11 @@ from functools import cached_property
 
 VALUE_PREFIX = "gw"
 LEASE_PREFIX = "gwl"
-_STORED = re.compile(r"(gwl?):([a-z0-9_-]+):v(\d+):([a-z][a-z0-9_]*):\{(-?\d+)\}(?::([0-9a-f]+))?")
+# A number of more digits is neither a bigint of Postgres nor, from 4301 digits on, one that Python converts.
+RECORD_ID = "-?[0-9]{1,19}"
+_STORED = re.compile(
+    rf"(gwl?):([a-z0-9_-]+):v([0-9]{{1,9}}):([a-z][a-z0-9_]*):\{{({RECORD_ID})\}}(?::([0-9a-f]+))?"
+)
 
 
 @dataclass(frozen=True)

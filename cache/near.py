@@ -6,6 +6,7 @@ to which all invalidations have been received. FRESH_SECONDS after that time eve
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from typing import Any, Final, Generic, TypeVar
 from cache.codec import Codec
 from cache.entry import packed_in
 from cache.forking import Exclusion, register
+from cache.keys import RECORD_ID
 from cache.metrics import HITS, MISSES
 from cache.near_codec import NearCodec, NearValue
 
 T = TypeVar("T")
 
+_KEY = re.compile(rf"([^{{]*)\{{({RECORD_ID})\}}")
 # The promised limit for a stale read is 250 ms. The rest is for a call that has just checked the clock.
 FRESH_SECONDS = 0.24
 # Python's overhead for an entry, besides the value: measured, 250 to 350 bytes.
@@ -102,9 +105,9 @@ class NearCache:
     def invalidate_keys(self, keys: Iterable[bytes]) -> None:
         """Invalidate the entries of these Redis keys. Keys that belong to no view are ignored."""
         for key in keys:
-            prefix, _, rest = key.decode(errors="replace").partition("{")
-            if prefix in self._views and rest.endswith("}") and rest[:-1].lstrip("-").isdigit():
-                self.invalidate(prefix, [int(rest[:-1])])
+            found = _KEY.fullmatch(key.decode(errors="replace"))
+            if found is not None and found[1] in self._views:
+                self.invalidate(found[1], [int(found[2])])
 
     def invalidate(self, prefix: str, record_ids: Iterable[int]) -> None:
         self._exclusively(self._invalidate, prefix, record_ids)

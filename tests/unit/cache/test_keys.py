@@ -8,9 +8,10 @@ from enum import Enum
 import msgspec
 import pytest
 
-from cache.keys import LEASE_PREFIX, VALUE_PREFIX, EntityKeys, FeedKeys
+from cache.keys import LEASE_PREFIX, VALUE_PREFIX, EntityKeys, FeedKeys, StoredKey
 from db.models import USER_SCHEMA, User
 from infra.spec import redis_acl
+from tests.cases import in_case
 
 # The fields of each cached type, by its schema number. A change of a type needs a higher number and a new line here,
 # so that bytes in the old form are never decoded as the new one.
@@ -56,3 +57,11 @@ def test_a_changed_type_has_a_new_schema_number(kind: type[msgspec.Struct], sche
     fields = [(field.name, str(field.type)) for field in msgspec.structs.fields(kind)]
     fingerprint = hashlib.sha256(repr(fields).encode()).hexdigest()[:8]
     assert FINGERPRINTS.get((kind, schema)) == fingerprint, "raise the schema number and add its fingerprint"
+
+
+def test_a_key_whose_number_is_no_bigint_is_not_of_a_record() -> None:
+    assert StoredKey.parse("gw:main:v1:user:{-9223372036854775808}") is not None
+    for number in ("²", "٣", "--5", "", "9" * 20, "9" * 5000):
+        for key in (f"gw:main:v1:user:{{{number}}}", f"gw:main:v{number}:user:{{1}}"):
+            with in_case(key):
+                assert StoredKey.parse(key) is None

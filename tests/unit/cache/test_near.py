@@ -182,6 +182,8 @@ def test_keys_of_other_namespaces_are_ignored(near: NearCache) -> None:
     near.invalidate_keys(
         [b"", b"gw:", f"{PREFIX}{{x}}".encode(), b"gw:main:v1:user_feed:{7}:00", b"\xff\xfe{1}"]
     )
+    for number in ("²", "٣", "--5", "9" * 5000):
+        near.invalidate_keys([f"{PREFIX}{{{number}}}".encode()])
 
 
 @promise("the near cache stays within its limits of entries and bytes")
