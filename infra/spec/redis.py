@@ -62,6 +62,9 @@ MAXMEMORY_SHARE = 0.75
 # The minimum lets a client write and read the largest entry (1 MiB). No limit applies to the links of replicas.
 CLIENTS_SHARE = 0.2
 CLIENTS_MIN_MB = 4
+# Limits of what Redis keeps of clients outside that share: the user name of a failed AUTH in the ACL log, which no user
+# may read, and the name of a connection, also in the slow log. The largest entry (1 MiB) fits into a bulk string.
+KEPT_OF_CLIENTS = {"acllog-max-len": "0", "slowlog-max-len": "16", "proto-max-bulk-len": str(2 * 1024**2)}
 
 
 def configuration(
@@ -89,6 +92,7 @@ def configuration(
         "maxmemory-policy": eviction_policy,
         "maxmemory-clients": str(max(int(maxmemory_bytes * CLIENTS_SHARE), CLIENTS_MIN_MB * 1024**2)),
         "maxclients": str(maxclients),
+        **KEPT_OF_CLIENTS,
         "enable-debug-command": "no",
         "enable-module-command": "no",
         "enable-protected-configs": "no",

@@ -98,6 +98,7 @@ def render_sentinel_conf(*, address: str, sentinel_password: str, peer_password:
             "aclfile": f"{redis.CONFIG_DIR}/users.acl",
             "dir": redis.DATA_DIR,
             "maxmemory-clients": str(_SENTINEL_CLIENTS_BYTES),
+            **redis.KEPT_OF_CLIENTS,
             "sentinel announce-ip": address,
             "sentinel announce-port": str(SENTINEL_PORT),
             "sentinel sentinel-user": PEER.name,

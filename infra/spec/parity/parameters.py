@@ -43,6 +43,13 @@ _REDIS_ON_AWS: dict[str, tuple[str, str]] = {
     "maxmemory": ("by node type, minus `reserved-memory-percent`", "fixed by ElastiCache"),
     "maxmemory-clients": (NONE, "AWS's list of parameters does not have it"),
     "maxclients": ("65000, fewer on small nodes", "fixed by ElastiCache"),
+    **dict.fromkeys(
+        redis.KEPT_OF_CLIENTS,
+        (
+            "ElastiCache's default",
+            "not tried on AWS, where a node has a reserve of memory beside `maxmemory`",
+        ),
+    ),
     "enable-debug-command": ("no", "ElastiCache restricts DEBUG"),
     "enable-module-command": ("no", "ElastiCache restricts MODULE"),
     "enable-protected-configs": ("no", "ElastiCache restricts CONFIG"),

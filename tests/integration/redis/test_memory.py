@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from cache.entry import MOST_BYTES
 from infra.spec.redis import EVICTION_POLICIES
@@ -120,13 +120,24 @@ def test_reads_and_deletes_work_while_writes_are_refused(ops: Any) -> None:
     assert ops.set("gw:pressure:more", VALUE)
 
 
+def is_closed_or_full(ops: Any, user: str) -> bool:
+    """Return whether the other connection of a user is closed, or uses more memory than all entries may."""
+    own = ops.client_id()
+    others = [each for each in ops.client_list() if each["user"] == user and int(each["id"]) != own]
+    is_full = all(int(each["tot-mem"]) > MAXMEMORY for each in others)
+    # Entries are evicted before a command.
+    ops.get("gw:kept:0")
+    return is_full
+
+
 def evicted_by_large_buffers(server: Server, user: str, ops: Any) -> int:
     """Occupy buffers with an incomplete request, and with answers that are not read. Return what was evicted."""
     for key in range(10):
         ops.set(f"gw:kept:{key}", VALUE)
     before = evicted(ops)
-    incomplete = b"*2\r\n$4\r\nPING\r\n$%d\r\n" % (3 * MAXMEMORY) + b"x" * MAXMEMORY
-    unread = (b"*2\r\n$4\r\nPING\r\n$100000\r\n" + b"x" * 100_000 + b"\r\n") * (2 * MAXMEMORY // 100_000)
+    argument = b"$1000000\r\n" + b"x" * 1_000_000 + b"\r\n"
+    incomplete = b"*100\r\n" + argument * (MAXMEMORY // 1_000_000 + 1)
+    unread = (b"*2\r\n$4\r\nPING\r\n$100000\r\n" + b"x" * 100_000 + b"\r\n") * (4 * MAXMEMORY // 100_000)
     for request in (incomplete, unread):
         with client_of(server, user) as client:
             connected = client.connection_pool.get_connection()._sock
@@ -134,7 +145,7 @@ def evicted_by_large_buffers(server: Server, user: str, ops: Any) -> int:
             # The server closes the connection, or waits until its answers are read.
             with suppress(OSError):
                 connected.sendall(request)
-            ops.get("gw:kept:0")
+            wait_until(lambda: is_closed_or_full(ops, user), 60)
     return evicted(ops) - before
 
 
@@ -157,6 +168,38 @@ def test_without_the_limit_of_buffers_monitor_evicts_entries(small_redis: Server
             assert evicted_by_large_buffers(small_redis, "monitor", ops) > 0
         finally:
             administrator.config_set("maxmemory-clients", configured)
+
+
+def kept_of_failed_logins(server: Server, ops: Any) -> int:
+    """Fail to log in as users with long names. Return how much memory is used after the connection is closed."""
+    before = ops.info("memory")["used_memory"]
+    with client_of(server, "monitor") as client:
+        for number in range(4):
+            with suppress(RedisError):
+                client.execute_command("AUTH", str(number) + "x" * 1024**2, "x")
+    return int(ops.info("memory")["used_memory"]) - int(before)
+
+
+@promise("a Redis user cannot evict entries with its requests and unread answers alone")
+@pytest.mark.parametrize("policy", ["allkeys-lfu"], indirect=True)
+def test_redis_keeps_nothing_of_a_failed_login(small_redis: Server, ops: Any) -> None:
+    assert kept_of_failed_logins(small_redis, ops) < 1024**2
+    # The control: the names would stay in the ACL log.
+    with client_of(small_redis, "administrator") as administrator:
+        administrator.config_set("acllog-max-len", 128)
+        try:
+            assert kept_of_failed_logins(small_redis, ops) > 2 * 1024**2
+        finally:
+            administrator.config_set("acllog-max-len", 0)
+            administrator.execute_command("ACL LOG RESET")
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lfu"], indirect=True)
+def test_a_longer_name_or_value_than_any_entry_is_refused(small_redis: Server, ops: Any) -> None:
+    for command in (("HELLO", "2", "SETNAME"), ("SET", "gw:too-large")):
+        with in_case(command), client_of(small_redis, "ops") as client:
+            with pytest.raises((RedisError, OSError)):
+                client.execute_command(*command, b"x" * (2 * 1024**2 + 1))
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lfu"], indirect=True)
