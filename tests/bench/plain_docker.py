@@ -56,7 +56,7 @@ class PlainStack:
 
     def remove(self) -> None:
         names = [f"{self.prefix}-{service}" for service in SERVICES]
-        docker("rm", "--force", *names)
+        docker("rm", "--force", "--volumes", *names)
         docker("volume", "rm", "--force", *(f"{self.prefix}-{service}" for service in _DATA))
         docker("network", "rm", self.prefix)
 

@@ -195,7 +195,7 @@ def test_the_file_of_a_full_disk_is_deleted_although_its_container_was_removed(
     fault = ActiveFault("0a1b2c3d", FILL, "redis", idle, time.time())
     replace(injector, record=recorded.append).cause(fault, _LONG)
     for container in (idle, f"{idle}-data-chaos"):
-        docker("rm", "--force", container)
+        docker("rm", "--force", "--volumes", container)
     look = ("run", "--rm", "--volume", f"{idle}-data:/mnt", build_image("chaos"), "-c", "ls /mnt")
     assert "groundwork-chaos.fill" in docker(*look)
     injector.undo(recorded[-1])

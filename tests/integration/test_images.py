@@ -192,7 +192,7 @@ def test_old_packages_are_reported_for_each_container(tag: str, tmp_path: Path) 
     try:
         assert old_packages(prefix, time.time()) == {"postgres": 45}
     finally:
-        docker("rm", *containers)
+        docker("rm", "--volumes", *containers)
 
 
 # Writes the names and versions of the packages in dpkg's records of the root file system that it reads.

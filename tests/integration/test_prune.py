@@ -31,7 +31,7 @@ def images(docker_engine: None) -> Iterator[list[str]]:
         docker("create", "--name", repository.rpartition("/")[2], "--label", LABEL, tags[0], "/none")
         yield tags
     finally:
-        docker("rm", "--force", repository.rpartition("/")[2])
+        docker("rm", "--force", "--volumes", repository.rpartition("/")[2])
         docker("image", "rm", *(tag for tag in tags if inspect("image", tag)))
 
 
@@ -93,7 +93,7 @@ def test_what_the_builder_leaves_of_a_stage_is_deleted(
             assert found[used].kept_because == "a container uses it"
             assert "container" in str(prune.delete(checkout, found[used]))
         finally:
-            docker("rm", container)
+            docker("rm", "--volumes", container)
         assert found[left].kept_because is None
         assert found[left].bytes > 0
         assert prune.delete(checkout, found[left]) is None
