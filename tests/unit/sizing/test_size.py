@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -232,3 +233,21 @@ def test_an_invalid_value_is_refused(arguments: list[str], capfd: pytest.Capture
         cli.main(["size", *(word for pair in given.items() for word in pair)])
     assert exit_.value.code == 2
     assert arguments[0] in capfd.readouterr().err
+
+
+def test_the_table_of_loads_in_the_documentation_is_what_size_prints() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "scaling.md").read_text()
+    rows = re.findall(
+        r"^\| [\d,]+x \| ([\d,]+), ([\d,]+) \| ([\d. to]+) \| ([\d. to]+)(?: or less)? \|", page, re.MULTILINE
+    )
+    assert len(rows) == 4
+    for *load, application, postgres in rows:
+        reads, writes = (float(number.replace(",", "")) for number in load)
+        found = estimates(Load(int(reads * 1000), reads, writes, 90), read_figures())
+        for cell, name in ((application, "application_cores"), (postgres, "postgres_cores")):
+            with in_case(reads, name):
+                printed = cell.split(" to ")
+                # The middle and the high estimate, or the latter alone.
+                sizes = [getattr(each, name) for each in found[-len(printed) :]]
+                decimals = [len(number.partition(".")[2]) for number in printed]
+                assert printed == [f"{size:.{n}f}" for size, n in zip(sizes, decimals, strict=True)]
