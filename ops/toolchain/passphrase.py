@@ -18,7 +18,8 @@ def ensure(checkout: Checkout) -> None:
         return
     if any((checkout.backend_dir / ".pulumi" / "stacks").glob("*/*.json")):
         raise OpsError(
-            f"{path} is missing, and the stacks in {checkout.backend_dir} cannot be decrypted without it; "
-            f"restore it from a backup, or remove {checkout.backend_dir} and what those stacks left in Docker"
+            f"{path} is missing, and the stacks in {checkout.backend_dir} cannot be decrypted without it; restore it"
+            f" from a backup. Without one, move {checkout.state_dir} away, and take each stack over with its data:"
+            " `groundwork adopt --stack NAME` (docs/toolchain.md)"
         )
     create(path, secrets.token_urlsafe(32) + "\n")
