@@ -20,18 +20,25 @@ def start_stopped(
 
     `first` is the container of the first Postgres server: in a cluster, one of its servers has to become the primary.
     The containers named in `retired` are not started. A container that cannot start is reported and left, because the
-    following `up` may repair it. One whose network was removed is removed too, because Docker can never start it. The
-    following `up` creates it again.
+    following `up` may repair it. One whose network was removed is removed too, because Docker can never start it, and
+    one that was disconnected from its network, because no client reaches it. The following `up` creates it again.
     """
+    known = {each["Name"].lstrip("/"): each for each in inspect("container", *containers)}
+    known = {name: found for name, found in known.items() if name not in retired}
+    for name in [name for name, found in known.items() if not found["NetworkSettings"]["Networks"]]:
+        say(f"removing {name}, which has no network; it is created again, and its data is kept")
+        state = known.pop(name)["State"]
+        if state["Running"] and not state["Paused"]:
+            docker("stop", name)
+        docker("rm", "--force", "--volumes", name)
     stopped = {
-        each["Name"].lstrip("/"): each
-        for each in inspect("container", *containers)
-        if each["Name"].lstrip("/") not in retired
-        and (each["State"]["Paused"] or not (each["State"]["Running"] or each["State"]["Restarting"]))
+        name: found
+        for name, found in known.items()
+        if found["State"]["Paused"] or not (found["State"]["Running"] or found["State"]["Restarting"])
     }
     for name in _without_network(stopped):
         say(f"removing {name}, whose network was removed; it is created again, and its data is kept")
-        docker("rm", name)
+        docker("rm", "--volumes", name)
         del stopped[name]
     for name, found in stopped.items():
         is_paused = found["State"]["Paused"]

@@ -26,6 +26,7 @@ class Engine:
         self.done: list[str] = []
         self.has_primary = True
         self.networks = ["n1"]
+        self.disconnected: set[str] = set()
 
     def inspect(self, kind: str, *names: str) -> list[dict[str, Any]]:
         if kind == "network":
@@ -40,14 +41,17 @@ class Engine:
                 },
                 # A container that never ran knows only the network's name.
                 "NetworkSettings": {
-                    "Networks": {"data": {"NetworkID": "" if self.states[name] == "created" else "n1"}}
+                    "Networks": {}
+                    if name.removeprefix(PREFIX) in self.disconnected
+                    else {"data": {"NetworkID": "" if self.states[name] == "created" else "n1"}}
                 },
             }
             for name in names
             if name in self.states
         ]
 
-    def docker(self, command: str, name: str) -> str:
+    def docker(self, command: str, *arguments: str) -> str:
+        name = arguments[-1]
         self.done.append(f"{command} {name.removeprefix(PREFIX)}")
         if self.states[name] == "dead":
             raise DockerError("no space left")
@@ -89,6 +93,20 @@ def test_stopped_and_frozen_containers_are_started_and_others_left(monkeypatch: 
         f"starting {PREFIX}access, which was paused",
         f"starting {PREFIX}etcd-1, which was stopped",
     ]
+
+
+def test_containers_that_were_disconnected_from_their_network_are_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`docker network disconnect` leaves a container that runs, and whose health check never succeeds."""
+    engine = Engine(postgres="running", redis="exited", access="paused", etcd_1="running")
+    engine.disconnected = {"postgres", "redis", "access"}
+    said = start(monkeypatch, engine)
+    assert engine.done == ["stop postgres", "rm postgres", "rm redis", "rm access"]
+    assert (
+        said[0]
+        == f"removing {PREFIX}postgres, which has no network; it is created again, and its data is kept"
+    )
 
 
 @pytest.mark.parametrize("network", ["", "created again"])
