@@ -59,7 +59,7 @@ def test_a_changed_type_has_a_new_schema_number(kind: type[msgspec.Struct], sche
     assert FINGERPRINTS.get((kind, schema)) == fingerprint, "raise the schema number and add its fingerprint"
 
 
-def test_a_key_whose_number_is_no_bigint_is_not_of_a_record() -> None:
+def test_a_key_with_a_number_outside_bigint_is_not_that_of_a_record() -> None:
     assert StoredKey.parse("gw:main:v1:user:{-9223372036854775808}") is not None
     for number in ("²", "٣", "--5", "", "9" * 20, "9" * 5000):
         for key in (f"gw:main:v1:user:{{{number}}}", f"gw:main:v{number}:user:{{1}}"):
