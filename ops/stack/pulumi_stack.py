@@ -35,6 +35,7 @@ from ops.stack.recorded import CONTAINER, NETWORK, Recorded
 from ops.stack.stopped import start_stopped
 from ops.stack.token_keys import refuse_to_lose_keys
 from ops.termination import supervised
+from ops.toolchain import passphrase
 from ops.toolchain.pulumi_environment import environment
 from ops.toolchain.stack_init import ensure as ensure_stack
 from ops.toolchain.state_backend import URL, StateBackend
@@ -301,16 +302,22 @@ class PulumiStack:
 
     def _check_passphrase(self) -> None:
         """Raise OpsError if the passphrase does not open the stack, which would look like a damaged stack."""
-        if not self._latest():
-            return
-        try:
-            self._run("stack", "output", "--json", "--show-secrets")
-        except OpsError as error:
-            if "passphrase" in str(error):
-                raise OpsError(
-                    f"the passphrase in {self.checkout.passphrase_file} does not open stack {self.name!r};"
-                    " restore the passphrase that the stack was created with"
-                ) from error
+        if self._latest():
+            done = self._completed("stack", "output", "--json", "--show-secrets")
+            if done.returncode != 0:
+                self._refuse_unreadable(done.stderr)
+
+    def _refuse_unreadable(self, reason: str) -> None:
+        """Raise OpsError or InfraError if Pulumi failed, with `reason`, because it cannot read the state."""
+        if self._is_local:
+            passphrase.require(self.checkout)
+            # Raises the error of a damaged file.
+            self._local.latest()
+        if "passphrase" in reason:
+            raise OpsError(
+                f"the passphrase in {self.checkout.passphrase_file} does not open stack {self.name!r};"
+                " restore the passphrase that the stack was created with"
+            )
 
     def _forget_interrupted(self) -> None:
         """Delete a killed run's pending operations. The program itself removes what they left behind."""
@@ -356,7 +363,9 @@ class PulumiStack:
     def _run(self, *arguments: str, stdin: str | None = None, stack: bool = True) -> str:
         done = self._completed(*arguments, stdin=stdin, stack=stack)
         if done.returncode != 0:
-            raise OpsError(f"`pulumi {arguments[0]}` failed: {done.stderr.strip() or done.stdout.strip()}")
+            reason = done.stderr.strip() or done.stdout.strip()
+            self._refuse_unreadable(reason)
+            raise OpsError(f"`pulumi {arguments[0]}` failed: {reason}")
         return done.stdout
 
     def _completed(

@@ -13,13 +13,17 @@ from ops.errors import OpsError
 def ensure(checkout: Checkout) -> None:
     """Create the passphrase file if it does not exist. Raise OpsError if existing stacks need a lost one."""
     make_private(checkout, checkout.state_dir)
+    require(checkout)
+    if not checkout.passphrase_file.exists():
+        create(checkout.passphrase_file, secrets.token_urlsafe(32) + "\n")
+
+
+def require(checkout: Checkout) -> None:
+    """Raise OpsError if the passphrase file does not exist although stacks need it."""
     path = checkout.passphrase_file
-    if path.exists():
-        return
-    if any((checkout.backend_dir / ".pulumi" / "stacks").glob("*/*.json")):
+    if not path.exists() and any((checkout.backend_dir / ".pulumi" / "stacks").glob("*/*.json")):
         raise OpsError(
             f"{path} is missing, and the stacks in {checkout.backend_dir} cannot be decrypted without it; restore it"
             f" from a backup. Without one, move {checkout.state_dir} away, and take each stack over with its data:"
             " `groundwork adopt --stack NAME` (docs/toolchain.md)"
         )
-    create(path, secrets.token_urlsafe(32) + "\n")
