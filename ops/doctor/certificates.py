@@ -76,6 +76,8 @@ def certificates(examination: Examination) -> CheckResult:
             "check this machine's clock: it was ahead when the certificate was made, or is behind now; if it is right,"
             f" {advice}"
         )
+    if unread and worst([*statuses.values()]) is CheckStatus.OK:
+        advice = "see this server's other checks: nothing is known to expire"
     return judged(
         worst([*statuses.values(), *([CheckStatus.WARN] if unread else [])]),
         "; ".join([text, *unread]),

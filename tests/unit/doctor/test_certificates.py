@@ -152,3 +152,36 @@ def test_the_certificate_of_a_replica_is_checked(monkeypatch: pytest.MonkeyPatch
     assert found.status is CheckStatus.FAIL
     assert "Postgres 3's expired 1 days ago" in found.text
     assert asked == {1: True, 2: True, 3: True, 4: False}
+
+
+@pytest.mark.parametrize(
+    ("redis_days", "advice"),
+    [(300, "see this server's other checks"), (10, UP)],
+    ids=["valid", "expires soon"],
+)
+def test_a_server_that_does_not_answer_is_not_said_to_need_a_new_certificate(
+    monkeypatch: pytest.MonkeyPatch, redis_days: int, advice: str
+) -> None:
+    def presented_by(address: tuple[str, int], *, asks_first: bool) -> SimpleNamespace:
+        if asks_first:
+            raise TimeoutError("timed out")
+        return _valid(redis_days)
+
+    monkeypatch.setattr(module, "_presented_by", presented_by)
+    monkeypatch.setattr(module, "_in_file", lambda _: _valid(3000))
+    stack = SimpleNamespace(
+        name="dev",
+        members={},
+        postgres_container="gw-postgres",
+        postgres_address=("localhost", 1),
+        replica_addresses=[],
+        redis_addresses=[("localhost", 2)],
+        ca_file=Path("ca.crt"),
+    )
+    examination = SimpleNamespace(stack=stack, thresholds=Thresholds(), now=NOW.timestamp)
+    found = module.certificates(cast(Examination, examination))
+    assert (found.status, found.text.endswith("cannot read Postgres's: timed out")) == (
+        CheckStatus.WARN,
+        True,
+    )
+    assert found.advice.startswith(advice)
