@@ -175,3 +175,21 @@ def test_an_old_month_is_removed_as_the_page_on_scaling_says(app: Connection, da
     rows = app.execute("SELECT DISTINCT tableoid::regclass::text FROM activities").fetchall()
     assert rows == [(kept,)]
     assert removed == "activities_2024_05"
+
+
+def test_a_read_without_a_range_of_time_locks_six_relations_a_month_as_the_page_on_scaling_says(
+    app: Connection,
+) -> None:
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    locks = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'relation'"
+    held = []
+    for since in ("2012-01-01", "2010-01-01"):
+        make(app, since, "2013-12-31")
+        with app.transaction():
+            app.execute(
+                "SELECT * FROM activities WHERE user_id = 1 ORDER BY timestamp DESC, id DESC LIMIT 20"
+            )
+            row = app.execute(locks).fetchone()
+            held.append(int(row[0]) if row else 0)
+    assert "6 locks for each month" in page
+    assert held[1] - held[0] == 6 * 24
