@@ -20,6 +20,7 @@ from redis.asyncio.connection import SSLConnection as _AsyncSslConnection
 from redis.connection import Connection as _Connection
 from redis.connection import SSLConnection as _SslConnection
 from redis.connection import parse_url
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from cache.errors import CacheSettingError
 from cache.resolving import addresses
@@ -37,6 +38,16 @@ class TlsContext:
         self._made: tuple[ssl.SSLContext, int] | None = None
 
     def get(self) -> ssl.SSLContext:
+        """Return the context. Raise redis-py's ConnectionError, which names the file, if the file cannot be read."""
+        try:
+            return self._current()
+        except OSError as error:
+            # redis-py would report the reason without the file.
+            raise RedisConnectionError(
+                f"cannot read the certificate authority {self._ca_file}: {error.strerror or error}"
+            ) from error
+
+    def _current(self) -> ssl.SSLContext:
         changed_at = Path(self._ca_file).stat().st_mtime_ns if self._ca_file else 0
         made = self._made
         if made is None or changed_at != made[1]:

@@ -18,6 +18,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from redis import exceptions
 
 from cache.tls import (
     AsyncPlainConnection,
@@ -191,3 +192,24 @@ def test_a_context_of_the_former_ca_file_is_not_taken_for_one_of_the_new_file(tm
     tls.get()
     tls.is_slow = False
     assert all("new" in each for each in (*tls.seen, trusted(tls.get())))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not PEM"], ids=["missing", "empty", "not PEM"])
+@pytest.mark.parametrize("kind", [TlsConnection, AsyncTlsConnection])
+def test_a_ca_file_that_cannot_be_read_is_named(tmp_path: Path, kind: Any, content: bytes | None) -> None:
+    """redis-py itself reports only "Error 2 connecting to localhost:6379"."""
+    file = tmp_path / "ca.crt"
+    if content is not None:
+        file.write_bytes(content)
+
+    async def connect() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            host, port = listener.getsockname()
+            connection = kind(host=host, port=port, tls=TlsContext(str(file), False), retry=None)
+            if kind is TlsConnection:
+                connection.connect()
+            else:
+                await connection.connect()
+
+    with pytest.raises(exceptions.ConnectionError, match=f"cannot read the certificate authority {file}: "):
+        asyncio.run(connect())
