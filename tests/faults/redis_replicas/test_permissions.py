@@ -78,5 +78,12 @@ def test_a_large_request_cannot_use_up_the_memory_of_a_sentinel(group: Group) ->
     """The connection is closed before the Sentinel has read the request."""
     login = "cd /etc/groundwork; export REDISCLI_AUTH=$(cat monitor.password)"
     client = "redis-cli --user monitor -p 26379 --tls --cacert ca.crt"
-    script = f"{login}; head -c 20000000 /dev/zero | {client} -x PING || true; {client} INFO clients stats"
+    part = "printf '$1000000\\r\\n'; head -c 1000000 /dev/zero; printf '\\r\\n'"
+    request = f"printf '*100\\r\\n'; for part in $(seq 20); do {part}; done"
+    script = f"{login}; {{ {request}; }} | {client} --pipe || true; {client} INFO clients stats"
+    assert "evicted_clients:1" in docker("exec", group.sentinels[0], "sh", "-c", script).split()
+    # One long argument is refused at once.
+    script = (
+        f"{login}; head -c 3000000 /dev/zero | {client} -x PING 2>&1 || true; {client} INFO clients stats"
+    )
     assert "evicted_clients:1" in docker("exec", group.sentinels[0], "sh", "-c", script).split()

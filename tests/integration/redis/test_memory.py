@@ -11,7 +11,7 @@ import pytest
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from cache.entry import MOST_BYTES
-from infra.spec.redis import EVICTION_POLICIES
+from infra.spec.redis import EVICTION_POLICIES, KEPT_OF_CLIENTS
 from infra.spec.redis_acl import LOCAL_USERS
 from tests import containers
 from tests.cases import in_case
@@ -120,24 +120,16 @@ def test_reads_and_deletes_work_while_writes_are_refused(ops: Any) -> None:
     assert ops.set("gw:pressure:more", VALUE)
 
 
-def is_closed_or_full(ops: Any, user: str) -> bool:
-    """Return whether the other connection of a user is closed, or uses more memory than all entries may."""
-    own = ops.client_id()
-    others = [each for each in ops.client_list() if each["user"] == user and int(each["id"]) != own]
-    is_full = all(int(each["tot-mem"]) > MAXMEMORY for each in others)
-    # Entries are evicted before a command.
-    ops.get("gw:kept:0")
-    return is_full
-
-
 def evicted_by_large_buffers(server: Server, user: str, ops: Any) -> int:
     """Occupy buffers with an incomplete request, and with answers that are not read. Return what was evicted."""
     for key in range(10):
         ops.set(f"gw:kept:{key}", VALUE)
     before = evicted(ops)
-    argument = b"$1000000\r\n" + b"x" * 1_000_000 + b"\r\n"
-    incomplete = b"*100\r\n" + argument * (MAXMEMORY // 1_000_000 + 1)
-    unread = (b"*2\r\n$4\r\nPING\r\n$100000\r\n" + b"x" * 100_000 + b"\r\n") * (4 * MAXMEMORY // 100_000)
+    incomplete = b"*2\r\n$4\r\nPING\r\n$%d\r\n" % (3 * MAXMEMORY) + b"x" * MAXMEMORY
+    unread = (b"*2\r\n$4\r\nPING\r\n$100000\r\n" + b"x" * 100_000 + b"\r\n") * (2 * MAXMEMORY // 100_000)
+    with client_of(server, "administrator") as administrator:
+        # With its own limit, the server would refuse the incomplete request at once.
+        administrator.config_set("proto-max-bulk-len", 512 * 1024**2)
     for request in (incomplete, unread):
         with client_of(server, user) as client:
             connected = client.connection_pool.get_connection()._sock
@@ -145,7 +137,9 @@ def evicted_by_large_buffers(server: Server, user: str, ops: Any) -> int:
             # The server closes the connection, or waits until its answers are read.
             with suppress(OSError):
                 connected.sendall(request)
-            wait_until(lambda: is_closed_or_full(ops, user), 60)
+            ops.get("gw:kept:0")
+    with client_of(server, "administrator") as administrator:
+        administrator.config_set("proto-max-bulk-len", int(KEPT_OF_CLIENTS["proto-max-bulk-len"]))
     return evicted(ops) - before
 
 
@@ -170,25 +164,30 @@ def test_without_the_limit_of_buffers_monitor_evicts_entries(small_redis: Server
             administrator.config_set("maxmemory-clients", configured)
 
 
-def kept_of_failed_logins(server: Server, ops: Any) -> int:
-    """Fail to log in as users with long names. Return how much memory is used after the connection is closed."""
-    before = ops.info("memory")["used_memory"]
+def used(ops: Any) -> int:
+    return int(ops.info("memory")["used_memory"])
+
+
+def fail_to_log_in(server: Server) -> None:
+    """Fail to log in as users with long names."""
     with client_of(server, "monitor") as client:
         for number in range(4):
             with suppress(RedisError):
                 client.execute_command("AUTH", str(number) + "x" * 1024**2, "x")
-    return int(ops.info("memory")["used_memory"]) - int(before)
 
 
 @promise("a Redis user cannot evict entries with its requests and unread answers alone")
 @pytest.mark.parametrize("policy", ["allkeys-lfu"], indirect=True)
 def test_redis_keeps_nothing_of_a_failed_login(small_redis: Server, ops: Any) -> None:
-    assert kept_of_failed_logins(small_redis, ops) < 1024**2
+    before = used(ops)
+    fail_to_log_in(small_redis)
+    wait_until(lambda: used(ops) < before + 1024**2, 60)
     # The control: the names would stay in the ACL log.
     with client_of(small_redis, "administrator") as administrator:
         administrator.config_set("acllog-max-len", 128)
         try:
-            assert kept_of_failed_logins(small_redis, ops) > 2 * 1024**2
+            fail_to_log_in(small_redis)
+            assert used(ops) > before + 2 * 1024**2
         finally:
             administrator.config_set("acllog-max-len", 0)
             administrator.execute_command("ACL LOG RESET")
