@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from ops.doctor import certificates as module
-from ops.doctor.check_result import CheckStatus
+from ops.doctor.check_result import CheckResult, CheckStatus
 from ops.doctor.examination import Examination
 from ops.doctor.thresholds import Thresholds
 
@@ -23,6 +23,23 @@ def _valid(days: int, start: timedelta = timedelta(hours=-1)) -> SimpleNamespace
     return SimpleNamespace(not_valid_before_utc=NOW + start, not_valid_after_utc=NOW + timedelta(days=days))
 
 
+def checked(**changed: object) -> CheckResult:
+    """Run the check on a stack with one server of Postgres and of Redis, except for what is `changed`."""
+    stack: dict[str, object] = {
+        "name": "dev",
+        "members": {},
+        "postgres_container": "gw-postgres",
+        "postgres_address": ("localhost", 1),
+        "replica_addresses": [],
+        "redis_addresses": [("localhost", 2)],
+        "ca_file": Path("ca.crt"),
+    }
+    examination = SimpleNamespace(
+        stack=SimpleNamespace(**stack | changed), thresholds=Thresholds(), now=NOW.timestamp
+    )
+    return module.certificates(cast(Examination, examination))
+
+
 @pytest.mark.parametrize(
     ("is_authority", "advice"), [(False, UP), (True, ROTATE)], ids=["a server's", "the authority's"]
 )
@@ -32,15 +49,7 @@ def test_a_certificate_that_is_not_valid_yet_fails_and_names_the_clock(
     early, valid = _valid(300, timedelta(hours=2)), _valid(300)
     monkeypatch.setattr(module, "_presented_by", lambda *_, **__: valid if is_authority else early)
     monkeypatch.setattr(module, "_in_file", lambda _: early if is_authority else valid)
-    stack = SimpleNamespace(
-        postgres_container="gw-postgres",
-        postgres_address=("localhost", 1),
-        replica_addresses=[],
-        redis_addresses=[("localhost", 2)],
-        ca_file=Path("ca.crt"),
-    )
-    examination = SimpleNamespace(stack=stack, thresholds=Thresholds(), now=NOW.timestamp)
-    found = module.certificates(cast(Examination, examination))
+    found = checked()
     assert found.status is CheckStatus.FAIL
     assert "is not valid before 2030-01-01 02:00 UTC" in found.text
     assert found.advice.startswith("check this machine's clock")
@@ -67,17 +76,7 @@ def test_the_advice_renews_what_expires(
 ) -> None:
     monkeypatch.setattr(module, "_presented_by", lambda *_, **__: _valid(server_days))
     monkeypatch.setattr(module, "_in_file", lambda _: _valid(authority_days))
-    stack = SimpleNamespace(
-        name="dev",
-        members={},
-        postgres_container=container,
-        postgres_address=("localhost", 1),
-        replica_addresses=[],
-        redis_addresses=[("localhost", 2)],
-        ca_file=Path("ca.crt"),
-    )
-    examination = SimpleNamespace(stack=stack, thresholds=Thresholds(), now=NOW.timestamp)
-    found = module.certificates(cast(Examination, examination))
+    found = checked(postgres_container=container)
     assert found.status is status
     assert found.advice.startswith(advice)
 
@@ -114,17 +113,7 @@ def test_without_a_primary_expired_certificates_are_renewed_by_down_and_up(
     monkeypatch.setattr(module, "_in_file", lambda _: _valid(3000))
     monkeypatch.setattr(module, "primary_of", lambda _: primary)
     monkeypatch.setattr(module, "expired_members", lambda _: expired)
-    stack = SimpleNamespace(
-        name="dev",
-        members={"postgres": "gw-postgres", "postgres-2": "gw-postgres-2"},
-        postgres_container="gw-postgres",
-        postgres_address=("localhost", 1),
-        replica_addresses=[],
-        redis_addresses=[("localhost", 2)],
-        ca_file=Path("ca.crt"),
-    )
-    examination = SimpleNamespace(stack=stack, thresholds=Thresholds(), now=NOW.timestamp)
-    found = module.certificates(cast(Examination, examination))
+    found = checked(members={"postgres": "gw-postgres", "postgres-2": "gw-postgres-2"})
     assert found.status is CheckStatus.FAIL
     assert found.advice.startswith(advice)
 
@@ -138,17 +127,9 @@ def test_the_certificate_of_a_replica_is_checked(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(module, "_presented_by", presented_by)
     monkeypatch.setattr(module, "_in_file", lambda _: _valid(3000))
-    stack = SimpleNamespace(
-        name="dev",
-        members={},
-        postgres_container="gw-postgres",
-        postgres_address=("localhost", 1),
-        replica_addresses=[("localhost", 2), ("localhost", 3)],
-        redis_addresses=[("localhost", 4)],
-        ca_file=Path("ca.crt"),
+    found = checked(
+        replica_addresses=[("localhost", 2), ("localhost", 3)], redis_addresses=[("localhost", 4)]
     )
-    examination = SimpleNamespace(stack=stack, thresholds=Thresholds(), now=NOW.timestamp)
-    found = module.certificates(cast(Examination, examination))
     assert found.status is CheckStatus.FAIL
     assert "Postgres 3's expired 1 days ago" in found.text
     assert asked == {1: True, 2: True, 3: True, 4: False}
@@ -169,17 +150,7 @@ def test_a_server_that_does_not_answer_is_not_said_to_need_a_new_certificate(
 
     monkeypatch.setattr(module, "_presented_by", presented_by)
     monkeypatch.setattr(module, "_in_file", lambda _: _valid(3000))
-    stack = SimpleNamespace(
-        name="dev",
-        members={},
-        postgres_container="gw-postgres",
-        postgres_address=("localhost", 1),
-        replica_addresses=[],
-        redis_addresses=[("localhost", 2)],
-        ca_file=Path("ca.crt"),
-    )
-    examination = SimpleNamespace(stack=stack, thresholds=Thresholds(), now=NOW.timestamp)
-    found = module.certificates(cast(Examination, examination))
+    found = checked()
     assert (found.status, found.text.endswith("cannot read Postgres's: timed out")) == (
         CheckStatus.WARN,
         True,
