@@ -134,6 +134,9 @@ def label_options(labels: Mapping[str, str]) -> list[str]:
     return [f"--label={name}={value}" for name, value in labels.items()]
 
 
+# Options of `docker run` for a container that needs no privileges and writes no file of its image.
+CONFINED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges=true")
+
 # Prints the JSON that `parse_server` reads.
 SERVER_COMMAND = ("version", "--format", "{{json .Server}}")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from infra.docker.engine import DockerError, docker, inspect, label_options, remove_container
+from infra.docker.engine import CONFINED, DockerError, docker, inspect, label_options, remove_container
 from infra.docker.ownership import WORKBENCH_LABEL
 from infra.spec import backup, postgres
 from infra.spec.checkout import STATE_LABEL, Checkout
@@ -107,8 +107,7 @@ def workbench(
     remove(site, name)
     command = [
         *("run", "--detach", "--init", "--name", name, *labels_of(site)),
-        *("--network", "none", "--user", f"{uid}:{uid}", "--read-only", "--cap-drop", "ALL"),
-        *("--security-opt", "no-new-privileges=true", "--shm-size", "256m"),
+        *("--network", "none", "--user", f"{uid}:{uid}", *CONFINED, "--shm-size", "256m"),
         *("--tmpfs", f"/tmp:rw,nosuid,nodev,noexec,size=64m,uid={uid},gid={uid}"),
         *socket_volume(postgres.SOCKET_DIR, f"uid={uid}", f"gid={uid}", "mode=0755"),
         *_mounts(volumes),

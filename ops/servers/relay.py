@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from infra.docker.engine import DockerError, docker
+from infra.docker.engine import CONFINED, DockerError, docker
 from infra.docker_command import DOCKER_OVERRIDES
 
 _START_SECONDS = 120.0
@@ -63,19 +63,6 @@ def socket_volume(folder: str, *options: str) -> list[str]:
     return ["--mount", f'{volume},"volume-opt=o={",".join(("size=1m", *options))}"']
 
 
-def confinement(memory: str) -> list[str]:
-    """Return Docker's options for a container that needs no privileges and writes no file of its image."""
-    return [
-        "--read-only",
-        "--memory",
-        memory,
-        "--cap-drop",
-        "ALL",
-        "--security-opt",
-        "no-new-privileges=true",
-    ]
-
-
 @contextmanager
 def relay(server: str, image: str, socket: str, port: int, labels: Sequence[str]) -> Iterator[int]:
     """Relay connections to a socket of the container `server` during the block. Yield the port on 127.0.0.1.
@@ -85,8 +72,8 @@ def relay(server: str, image: str, socket: str, port: int, labels: Sequence[str]
     """
     name = f"{server}-relay"
     command = [
-        *("docker", "run", "--interactive", "--rm", "--init", "--name", name, *labels, *confinement("256m")),
-        *("--volumes-from", f"{server}:ro", "--publish", f"127.0.0.1::{port}"),
+        *("docker", "run", "--interactive", "--rm", "--init", "--name", name, *labels, *CONFINED),
+        *("--memory", "256m", "--volumes-from", f"{server}:ro", "--publish", f"127.0.0.1::{port}"),
         *("--entrypoint", "perl", image, "-e", _RELAY, str(port), socket),
     ]
     with (

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from urllib.parse import quote
 
-from infra.docker.engine import DockerError, docker, label_options, psql
+from infra.docker.engine import CONFINED, DockerError, docker, label_options, psql
 from infra.docker.health_check import repeated
 from infra.docker.ownership import state_labels
 from infra.images.build import ensure
@@ -25,7 +25,7 @@ from infra.images.context import image_context
 from infra.spec import roles
 from infra.spec.checkout import Checkout, is_checkout
 from ops.errors import OpsError
-from ops.servers.relay import confinement, relay, socket_volume
+from ops.servers.relay import relay, socket_volume
 
 _START_SECONDS = 120.0
 _LOGIN_CONNECTIONS = 40
@@ -157,8 +157,10 @@ def _scratch_container(
     try:
         image = ensure(image_context(Checkout.here(), service))
         docker(
-            *("run", "--detach", "--rm", "--init", "--name", name, *_labels(), *confinement(memory)),
-            *("--network", "none", "--tmpfs", "/tmp:rw,exec,mode=1777", *socket_volume(_SOCKETS), *options),
+            *("run", "--detach", "--rm", "--init", "--name", name, *_labels(), *CONFINED),
+            *("--memory", memory, "--network", "none", "--tmpfs", "/tmp:rw,exec,mode=1777"),
+            *socket_volume(_SOCKETS),
+            *options,
             *("--entrypoint", command[0], image, *command[1:]),
         )
         leash = _leash(name)

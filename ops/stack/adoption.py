@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from infra import state_folder
-from infra.docker.engine import STOP_LIMIT_SECONDS, docker, inspect, label_options
+from infra.docker.engine import CONFINED, STOP_LIMIT_SECONDS, docker, inspect, label_options
 from infra.docker.ownership import (
     CONTAINER,
     NETWORK,
@@ -120,7 +120,7 @@ class Adoption:
         folder = f"set-aside-{datetime.now(UTC):%Y%m%d-%H%M%S}"
         moved = docker(
             *("run", "--rm", "--init", "--network", "none", "--user", f"{postgres.UID}:{postgres.UID}"),
-            *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges=true"),
+            *CONFINED,
             *label_options({**labels(self.checkout, self.stack), WORKBENCH_LABEL: prefix}),
             *("--volume", f"{self.repository.name}:/repository", "--entrypoint", "sh", BASE_IMAGE),
             *("-ceu", _SET_ASIDE, "sh", folder),

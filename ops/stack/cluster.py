@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.docker import ownership
-from infra.docker.engine import STOP_LIMIT_SECONDS, DockerError, docker, inspect, label_options
+from infra.docker.engine import CONFINED, STOP_LIMIT_SECONDS, DockerError, docker, inspect, label_options
 from infra.docker.health_check import wait_until_healthy
 from infra.docker.members import (
     answers_api,
@@ -252,8 +252,7 @@ class Cluster:
         labels = found["Config"]["Labels"] | {ownership.WORKBENCH_LABEL: container.removesuffix(f"-{name}")}
         docker(
             *("run", "--rm", "--init", *label_options(labels), "--network", "none"),
-            *("--user", found["Config"]["User"], "--read-only", "--cap-drop", "ALL"),
-            *("--security-opt", "no-new-privileges=true", "--volume", f"{container}-data:{DATA_DIR}"),
+            *("--user", found["Config"]["User"], *CONFINED, "--volume", f"{container}-data:{DATA_DIR}"),
             *("--entrypoint", "sh", found["Image"], "-c", f"rm -rf {PGDATA} {PGDATA}.*"),
             timeout_seconds=_LIST_SECONDS * 10,
         )
