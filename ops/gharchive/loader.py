@@ -11,7 +11,7 @@ from psycopg.rows import class_row
 from db._sync.partitions import Partitions
 from db._sync.pool import Pool
 from db.copy_binary import copy_data, row
-from db.errors import QueryFailed
+from db.errors import ConnectionLost, QueryFailed
 from db.named_query import queries
 from db.rows import KnownEvent
 from ops.gharchive.event import Event
@@ -41,7 +41,10 @@ class Loader:
         self._parties = Parties(pool)
 
     def load(self, events: Sequence[Event]) -> int:
-        """Store all events or none. Return how many were new. Raise QueryFailed if the server rejects one."""
+        """Store all events or none. Return how many were new. Raise QueryFailed if the server rejects one.
+
+        A batch whose connection was lost before its COMMIT is loaded again. Raise OutcomeUnknown if it was lost later.
+        """
         self._make_partitions(events)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -51,8 +54,9 @@ class Loader:
                         self._parties.update(prepared.mentions, prepared.known)
                         self._copy(prepared)
                     return len(prepared.events)
-            except QueryFailed as error:
-                if error.sqlstate not in _TRY_AGAIN or attempt == _ATTEMPTS:
+            except (QueryFailed, ConnectionLost) as error:
+                recurs = isinstance(error, QueryFailed) and error.sqlstate not in _TRY_AGAIN
+                if recurs or attempt == _ATTEMPTS:
                     raise
         raise AssertionError("unreachable")
 

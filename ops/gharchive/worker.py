@@ -19,7 +19,7 @@ import msgspec
 
 from cache.url_source import UrlSource
 from db._sync.pool import Pool
-from db.errors import DbError, InvalidSetting
+from db.errors import DbError, InvalidSetting, OutcomeUnknown
 from db.settings import DatabaseSettings
 from ops.errors import OpsError, exit_code_of
 from ops.gharchive.batch import BatchResult, Parsed, load_events, parse_lines
@@ -105,6 +105,9 @@ class _Worker:
             if prepared is not None and self._loader is not None:
                 try:
                     has_changes = self._loader.load_prepared(prepared, wait)
+                except OutcomeUnknown:
+                    # Loaded again, the batch would count as stored, although a failover may lose it.
+                    raise
                 except (DbError, _TurnTooLate):
                     # Below, the batch is loaded alone. That reports the error again, unless its cause is gone.
                     pass

@@ -31,6 +31,9 @@ NEWEST = 2
 GRACE_SECONDS = 3600
 # An older draft was left behind by a killed run.
 DRAFT_SECONDS = 24 * 3600
+# The engine sums up the sizes of all files: that takes as long as the disk is slow.
+_DISK_USAGE_SECONDS = 60.0
+_DISK_USAGE_RETRY_SECONDS = 0.25
 IMAGE, CONTEXT = "image", "build context"
 _OURS = (f"{PROJECT}/", f"{PROJECT}-test/")
 _IMAGE_TYPE = "pulumi-python:dynamic/docker:Image"
@@ -95,8 +98,20 @@ def delete(checkout: Checkout, item: Item) -> str | None:
     return None
 
 
+def _disk_usage() -> str:
+    """Return the engine's images as JSON. The engine refuses a request while it answers another, so wait for that."""
+    last = time.monotonic() + _DISK_USAGE_SECONDS
+    while True:
+        try:
+            return docker("system", "df", "--verbose", "--format", "{{json .Images}}")
+        except DockerError as error:
+            if "disk usage operation is already running" not in str(error) or time.monotonic() > last:
+                raise
+        time.sleep(_DISK_USAGE_RETRY_SECONDS)
+
+
 def _images(checkout: Checkout) -> Iterator[Item]:
-    rows = json.loads(docker("system", "df", "--verbose", "--format", "{{json .Images}}"))
+    rows = json.loads(_disk_usage())
     nameless = {image for label in (CONTEXT_LABEL, STAGE_LABEL) for image in _untagged(label)}
     ours = (row for row in rows if row["Repository"].startswith(_OURS) or _short(row["ID"]) in nameless)
     users, unread = _users_of_images(checkout)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from db.errors import ConnectionLost
 from ops.gharchive.event import Event, Party
 from ops.gharchive.loader import Loader, Prepared
 from ops.gharchive.worker import open_pool
@@ -44,6 +45,11 @@ def _event(
     )
 
 
+LOSSES = 2
+TERMINATE = (
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename LIKE 'app%'"
+    " AND datname = current_database() AND state = 'idle in transaction'"
+)
 MOST_BATCHES = 4
 EVENTS = st.lists(
     st.builds(
@@ -175,6 +181,40 @@ def test_changes_of_one_party_in_batches_side_by_side_are_made_in_order(
     assert whole[0].split() == ["1|user1-1", "2|user2-0"]
     assert whole[1].split() == ["1|org1-0", "2|org2-0"]
     assert whole[2].split() == ["1|me/repo1-0|", "2|org/repo2-0|2"]
+
+
+@promise("an import survives a lost connection")
+def test_a_batch_is_loaded_again_if_its_connection_is_lost(
+    database: Database, loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = [_event(number, 1, 1, "a", 1, None, 0) for number in (1, 2, 3)]
+    copy = Loader._copy
+    losses: list[str] = []
+
+    def lose_first(self: Loader, prepared: Prepared) -> None:
+        if len(losses) < LOSSES:
+            losses.append(database.psql(TERMINATE))
+        copy(self, prepared)
+
+    monkeypatch.setattr(Loader, "_copy", lose_first)
+    assert loader.load(events) == len(events)
+    assert len(losses) == LOSSES
+    assert [line.split("|")[0] for line in _rows(database)[3].split()[::2]] == ["1", "2", "3"]
+
+
+def test_a_batch_that_loses_every_connection_is_an_error(
+    database: Database, loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Loader._copy
+
+    def lose(self: Loader, prepared: Prepared) -> None:
+        database.psql(TERMINATE)
+        copy(self, prepared)
+
+    monkeypatch.setattr(Loader, "_copy", lose)
+    with pytest.raises(ConnectionLost):
+        loader.load([_event(1, 1, 1, "a", 1, None, 0)])
+    assert database.psql("SELECT count(*) FROM groundwork.activities").strip() == "0"
 
 
 @promise("an import writes one outbox entry per feed and batch")

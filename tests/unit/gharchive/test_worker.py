@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from db.errors import Unavailable
+from db.errors import DbError, OutcomeUnknown, Unavailable
 from ops.errors import Exit
 from ops.gharchive import event, worker
 from ops.gharchive.lines import Line
@@ -22,17 +22,18 @@ LINES = [Line(1, line(7)), Line(2, b"{broken\n"), Line(3, line(8))]
 
 
 class FakeLoader:
-    """Records its calls. `fails` has the names of those that raise Unavailable."""
+    """Records its calls. `fails` has the names of those that raise `error`."""
 
-    def __init__(self, *fails: str) -> None:
+    def __init__(self, *fails: str, error: DbError | None = None) -> None:
         self.fails = fails
+        self.error = error or Unavailable("the database cannot be reached")
         self.calls: list[str] = []
         self.has_rolled_back = Event()
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
         if name in self.fails:
-            raise Unavailable("the database cannot be reached")
+            raise self.error
 
     def prepare(self, events: Sequence[event.Event]) -> Any:
         self._call("prepare")
@@ -103,6 +104,13 @@ def test_a_batch_whose_step_fails_is_loaded_alone() -> None:
             assert prepared.is_prepared == (fails != "prepare")
             assert (loaded.result.loaded, loaded.error) == (2, None)
             assert loader.calls == calls
+
+
+def test_a_batch_whose_outcome_is_unknown_is_not_loaded_again() -> None:
+    loader = FakeLoader("commit", error=OutcomeUnknown("the connection was lost during COMMIT"))
+    _, loaded = load(loader)
+    assert loaded.error == "the connection was lost during COMMIT"
+    assert loader.calls == ["prepare", "store", "commit"]
 
 
 def test_a_transaction_ends_if_its_turn_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:

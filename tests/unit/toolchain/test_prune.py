@@ -19,6 +19,7 @@ from ops import cli
 from ops.toolchain import prune, store
 from tests.promises import promise
 
+BUSY = "`docker system` failed: Error response from daemon: a disk usage operation is already running"
 DAY = 24 * 3600
 Folder = Callable[..., Path]
 Engine = Callable[..., None]
@@ -263,6 +264,36 @@ def test_without_an_engine_contexts_are_kept_and_versions_are_checked(
     assert said == ["images and build contexts are left out: docker is not on PATH"]
     assert found["v3"] is None
     assert set(found) == {"v1", "v2", "v3"}
+
+
+def test_disk_usage_is_requested_again_while_the_engine_answers_another(
+    checkout: Checkout, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine([("groundwork/postgres", "t9", "p9", 9, 0)])
+    answer, refusals = prune.docker, iter(range(3))
+
+    def refuse_first(*arguments: str) -> str:
+        if arguments[0] == "system" and next(refusals, None) is not None:
+            raise DockerError(BUSY)
+        return answer(*arguments)
+
+    monkeypatch.setattr(prune, "docker", refuse_first)
+    monkeypatch.setattr(prune, "_DISK_USAGE_RETRY_SECONDS", 0)
+    assert "groundwork/postgres:t9" in kept(checkout)
+    assert next(refusals, None) is None
+
+
+def test_images_are_left_out_if_the_engine_stays_busy(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: str) -> str:
+        raise DockerError(BUSY)
+
+    monkeypatch.setattr(prune, "docker", refuse)
+    monkeypatch.setattr(prune, "_DISK_USAGE_SECONDS", -1)
+    said: list[str] = []
+    prune.find_items(checkout, said.append)
+    assert said == [f"images and build contexts are left out: {BUSY}"]
 
 
 def test_a_file_that_vanishes_does_not_stop_the_list(
