@@ -143,6 +143,8 @@ def _sample(path: Path | None, as_json: bool, seconds: float, interval: float, s
         raise OpsError("no output is selected; pass --html FILE or --json", Exit.USAGE)
     if path is not None:
         atomic_write.check_target(path)
+    if not sys.stderr.isatty():
+        print_line(f"sampling for {seconds:g} s", err=True)
     done = sampling.sample_for(MonitoredStack.of(stack), seconds, interval, _progress)
     if path is not None:
         # The page contains statements, so that only its owner may read it.
@@ -163,5 +165,3 @@ def _progress(count: int, left: float) -> None:
         redraw(f"{count} samples, {left:.0f} s left")
         if left <= 0:
             print_line(err=True)
-    elif count == 1:
-        print_line(f"sampling for {left:.0f} s", err=True)

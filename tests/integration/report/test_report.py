@@ -281,7 +281,7 @@ def test_the_command_writes_a_file_for_its_owner_and_prints_the_numbers(
     code, out, err = command(stack, "--html", str(path), "--json", "--seconds", "1", "--interval", "0.2")
     told: dict[str, Any] = json.loads(out)
     assert code == 0
-    assert "sampling for" in err
+    assert "sampling for 1 s\n" in err
     assert told["samples"] >= 3
     assert told["html"] == str(path)
     assert len(told["series"]["redis-memory"]["values"]["used"]) == told["samples"]
