@@ -8,9 +8,12 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from infra.spec import postgres
 from tests.conftest import Connect, Connection, Database
 from tests.promises import promise
 from tests.unit.documentation.pages import ROOT
+
+MB = 1024**2
 
 
 @pytest.fixture
@@ -193,3 +196,9 @@ def test_a_read_without_a_range_of_time_locks_six_relations_a_month_as_the_page_
             held.append(int(row[0]) if row else 0)
     assert "6 locks for each month" in page
     assert held[1] - held[0] == 6 * 24
+    for memory, shown in ((256 * MB, "256 MB"), (1024 * MB, "1 GB (default)"), (4096 * MB, "4 GB and more")):
+        locks = postgres.locks_per_transaction(memory, 100)
+        reads = [locks * 100 // (6 * 12 * years) for years in (2, 16)]
+        assert f"| {shown} | {locks} x 100 | {reads[0]} | {reads[1]} |" in page
+    # Never less than Postgres's default.
+    assert postgres.locks_per_transaction(256 * MB, 1000) == 64

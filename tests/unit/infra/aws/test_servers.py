@@ -145,6 +145,7 @@ def test_parameters_match_the_specification_and_static_ones_wait_for_a_restart(p
     methods = {name: p["applyMethod"] for name, p in parameters.items()}
     assert {name for name, method in methods.items() if method == "pending-reboot"} == {
         "max_connections",
+        "max_locks_per_transaction",
         "pg_stat_statements.max",
         "shared_buffers",
         "shared_preload_libraries",
