@@ -7,10 +7,12 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
+from infra.docker.container import RESOLVER, RESOLVER_OPTIONS
 from infra.docker.engine import docker, inspect
 from infra.docker.network import BridgeProvider
 from infra.images.context import BASE_IMAGE
 from infra.spec.redis_replication import FIRST_SENTINEL_ADDRESS
+from tests.promises import promise
 
 
 @pytest.mark.parametrize(("size", "is_divided"), [(25, True), (26, False)])
@@ -42,3 +44,17 @@ def test_a_container_does_not_get_the_address_of_a_stopped_server(
     assert address in list(subnet.subnets())[1 if is_divided else 0]
     # The three Sentinels have the last static addresses.
     assert not is_divided or address > subnet[FIRST_SENTINEL_ADDRESS + 2]
+
+
+@promise("the lookup of a stopped server's name ends before a scrape does")
+def test_a_lookup_of_a_name_that_nobody_has_ends(docker_engine: None) -> None:
+    name = f"gw-test-{secrets.token_hex(4)}"
+    options = ["--dns", RESOLVER, *(f"--dns-opt={option}" for option in RESOLVER_OPTIONS)]
+    docker("network", "create", "--internal", "--label", f"groundwork.test={name}", name)
+    try:
+        # A scrape ends after 10 s. Without the options, `timeout` ends the lookup with 124.
+        lookup = "timeout 10 getent hosts gone || echo $?"
+        ended = docker("run", "--rm", "--init", "--network", name, *options, BASE_IMAGE, "sh", "-c", lookup)
+        assert ended.strip() == "2"
+    finally:
+        docker("network", "rm", name)

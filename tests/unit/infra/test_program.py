@@ -220,6 +220,13 @@ def test_a_container_uses_no_external_resolver(every_container: list[Resource]) 
         assert container.inputs["dns"] == ["127.0.0.1"], container.urn
 
 
+@promise("the lookup of a stopped server's name ends before a scrape does")
+def test_a_container_gives_up_a_lookup_after_two_seconds(every_container: list[Resource]) -> None:
+    """Docker 20.10 does not answer for the name of a stopped container. The resolver's default is 20 s."""
+    for container in every_container:
+        assert container.inputs["dnsOpts"] == ["timeout:1", "attempts:2"], container.urn
+
+
 def test_a_container_is_on_the_data_network_only(monitored: Program, every_container: list[Resource]) -> None:
     for container in every_container:
         names = [network["name"] for network in container.inputs["networksAdvanced"]]
