@@ -133,7 +133,7 @@ def render(rows: list[dict[str, Any]]) -> list[str]:
         name = f"{row['service']:<{width}}{row.get('role') or '':<{roles}}"
         lines.append(f"{name}{row['health']:<11}{row['address']:<18}{memory:>7}  {row['container']}")
     lines += [
-        f"Prometheus: http://{row['address']} (alerts: /alerts)"
+        f"Prometheus: http://{row['address']} (alerts: /classic/alerts)"
         for row in rows
         if row["service"] == monitoring.PROMETHEUS
     ]

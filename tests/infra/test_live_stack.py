@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -199,6 +200,17 @@ def test_prometheus_reaches_every_target(live_stack: LiveStack) -> None:
     wait_until(
         lambda: {rule["health"] for group in ask("rules")["groups"] for rule in group["rules"]} == {"ok"}, 180
     )
+
+
+def test_prometheus_has_the_pages_that_the_documentation_names(live_stack: LiveStack) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
+    pages = {*re.findall(r"`(/classic/\w+|/graph)`", page), *re.findall(r"alerts: (/[\w/]+)", _status())}
+    assert pages == {"/classic/alerts", "/classic/rules", "/graph"}
+    for page in pages:
+        with urllib.request.urlopen(
+            f"{live_stack.outputs[outputs.PROMETHEUS_URL]}{page}", timeout=30
+        ) as answer:
+            assert answer.status == 200
 
 
 def test_metrics_are_kept_in_their_own_volume(live_stack: LiveStack) -> None:
