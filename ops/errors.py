@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import IntEnum
 
-from infra.spec.errors import InfraError, PortableError, SettingError, Unreachable
+from infra.spec.errors import InfraError, PortableError, SettingError, Unreachable, UnreadableFile
 from infra.spec.variables import EmptyVariable
 
 
@@ -49,6 +49,7 @@ def _exit_codes() -> dict[type[Exception], Exit]:
     codes: dict[type[Exception], Exit] = {
         SettingError: Exit.USAGE,
         EmptyVariable: Exit.USAGE,
+        UnreadableFile: Exit.USAGE,
         Unreachable: Exit.UNREACHABLE,
         InfraError: Exit.ERROR,
     }

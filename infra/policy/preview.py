@@ -38,7 +38,7 @@ class Preview:
         """Parse the preview of one stack. Raises PreviewError for other text."""
         try:
             content = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise PreviewError(f"is not JSON ({error}); {_MAKE_IT}") from error
         if not isinstance(content, dict) or not content.keys() & _KEYS:
             raise PreviewError(f"is not a preview; {_MAKE_IT}")

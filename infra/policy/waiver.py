@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.spec.errors import InfraError
+from infra.spec.errors import InfraError, UnreadableFile
+from infra.text_file import read_text
 
 FOLDER = Path(__file__).parent / "waivers"
 # Waivers must be reviewed at least once a year.
@@ -58,11 +59,11 @@ def read_waivers(path: Path, rules: Collection[str], on: datetime.date) -> tuple
     import yaml
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         content, duplicate = yaml.safe_load(text), _duplicate_key(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise WaiverError(f"cannot read {path}: {error}") from error
-    except yaml.YAMLError as error:
+    except UnreadableFile as error:
+        raise WaiverError(str(error)) from error
+    except (yaml.YAMLError, RecursionError) as error:
         raise WaiverError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
     except ValueError as error:
         # Such as a date that does not exist.

@@ -27,6 +27,10 @@ class InfraError(PortableError):
     """The infrastructure cannot be provisioned as requested."""
 
 
+class UnreadableFile(InfraError):
+    """A file that the user named cannot be read, is not text, or is too large."""
+
+
 class Unreachable(InfraError):
     """Something that has to be asked does not answer, so nothing is known about it."""
 

@@ -43,7 +43,7 @@ def parse_assessment(text: str, where: str) -> Assessment:
             findings=tuple(map(_finding, content["findings"])),
             notes=tuple(WaiverNote(_parsed(each), str(each["problem"])) for each in content["waivers"]),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise OpsError(
             f"{where} has no findings; create it with `policy check --json` or `policy firewall --json`",
             Exit.USAGE,

@@ -10,16 +10,14 @@ from infra.policy.plan import Plan
 from infra.policy.preview import PreviewError
 from infra.policy.rules import IDS
 from infra.policy.waiver import Waiver, WaiverError, read_waivers, waivers_of
+from infra.text_file import read_stream, read_text
 from ops.errors import Exit, OpsError
 
 
 def read_plan(file: str) -> Plan:
     """Read a preview from a file, or from standard input for `-`. Raise OpsError (2) if it is not one."""
     name = "standard input" if file == "-" else file
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise OpsError(f"cannot read {name}: {error}", Exit.USAGE) from error
+    text = read_stream(sys.stdin, name) if file == "-" else read_text(Path(file))
     try:
         return Plan.parse(text)
     except PreviewError as error:

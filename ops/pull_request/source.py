@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from infra.text_file import read_text
 from ops.errors import Exit, OpsError
 from ops.migrations.plan import PendingPlan
 from ops.policy.assessment import Assessment
@@ -34,28 +35,20 @@ def _preview(given: str) -> StackPreview:
     stack, separator, file = given.partition("=")
     if not (stack and separator and file):
         raise OpsError(f"invalid --preview {given}; use STACK=FILE, e.g. prod=prod.json", Exit.USAGE)
-    return parse_preview(stack, _read(Path(file)), file)
+    return parse_preview(stack, read_text(Path(file)), file)
 
 
 def _assessment(path: Path) -> Assessment:
-    return parse_assessment(_read(path), str(path))
+    return parse_assessment(read_text(path), str(path))
 
 
 def _plan(path: Path) -> PendingPlan:
     try:
-        return PendingPlan.from_json(json.loads(_read(path)))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return PendingPlan.from_json(json.loads(read_text(path)))
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise OpsError(
             f"{path} is not a plan; create it with `groundwork migrate plan --json`", Exit.USAGE
         ) from error
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise OpsError(f"cannot read {path}: {reason}", Exit.USAGE) from error
 
 
 def _refuse_twice(names: Iterable[str]) -> None:

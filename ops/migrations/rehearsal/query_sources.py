@@ -196,7 +196,7 @@ def _of_sql(path: Path, name: str) -> dict[str, NamedQuery]:
 def _of_json(path: Path, name: str) -> dict[str, NamedQuery]:
     try:
         content = json.loads(_read(path))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise OpsError(f"{path} is not valid JSON: {error}", Exit.USAGE) from error
     sql = content.get("query") if isinstance(content, dict) else None
     if not isinstance(sql, str) or content.get("db_name") not in (None, "PostgreSQL"):

@@ -102,6 +102,38 @@ def test_a_missing_plan_is_reported_with_its_name(command: str, capsys: pytest.C
     assert "cannot read /nowhere/plan.json" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("file", ["/dev/zero", "-"])
+def test_a_plan_without_an_end_is_refused(
+    file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/zero").open(encoding="utf-8") as endless:
+        monkeypatch.setattr("sys.stdin", endless)
+        with pytest.raises(SystemExit) as exited:
+            main(["policy", "check", "--plan", file])
+    assert exited.value.code == 2
+    name = "standard input" if file == "-" else file
+    said = f"groundwork: cannot read {name}: it is larger than 64 MiB; pass another file\n"
+    assert capsys.readouterr().err == said
+
+
+def test_waivers_without_an_end_are_refused(run: Run) -> None:
+    code, _, err = run("check", VIOLATED, "--waivers", "/dev/full")
+    assert code == 2
+    assert err == "groundwork: cannot read /dev/full: it is larger than 64 MiB; pass another file\n"
+
+
+def test_json_and_yaml_that_are_nested_too_deeply_are_refused(run: Run, tmp_path: Path) -> None:
+    waivers = tmp_path / "waivers.yaml"
+    waivers.write_text("[" * 100_000)
+    for content, arguments, said in (
+        (waivers.read_text(), (), "is not JSON"),
+        (VIOLATED, ("--waivers", str(waivers)), "is not valid YAML"),
+    ):
+        code, _, err = run("check", content, *arguments)
+        assert (code, err.count("\n")) == (2, 1)
+        assert said in err
+
+
 def test_a_plan_can_be_read_from_standard_input(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -390,6 +390,10 @@ def test_stacks_that_do_not_fit_are_mentioned(comment: Comment) -> None:
         (["--markdown", "-", "--preview", "prod=nowhere.json"], "cannot read nowhere.json"),
         (["--markdown", "-", "--preview", "prod={list}"], "is not a preview"),
         (["--markdown", "-", "--preview", "prod={text}"], "is not JSON"),
+        (["--markdown", "-", "--preview", "prod={deep}"], "is not JSON"),
+        (["--markdown", "-", "--findings", "{deep}"], "has no findings"),
+        (["--markdown", "-", "--plan", "{deep}"], "is not a plan"),
+        (["--markdown", "-", "--plan", "/dev/zero"], "is larger than 64 MiB"),
         (["--markdown", "-", "--preview", "dev={preview}"], "of stack 'prod', not of 'dev'"),
         (["--markdown", "-", "--preview", "prod={preview}", "--preview", "prod={preview}"], "is given twice"),
         (["--markdown", "-", "--findings", "{preview}"], "has no findings"),
@@ -406,7 +410,7 @@ def test_stacks_that_do_not_fit_are_mentioned(comment: Comment) -> None:
 def test_invalid_input_is_one_line_and_no_comment(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
-    files = {"list": "[]", "text": "error: no", "preview": inputs.preview(CHANGED)}
+    files = {"list": "[]", "text": "error: no", "preview": inputs.preview(CHANGED), "deep": "[" * 100_000}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     paths = {name: str(tmp_path / name) for name in files}
