@@ -95,7 +95,7 @@ def delete(checkout: Checkout, item: Item) -> str | None:
         except OSError as error:
             return f"cannot remove {item.folder}: {error.strerror}"
         store.discard(doomed)
-    return None
+        return f"a part of it is left in {doomed}; remove that" if os.path.lexists(doomed) else None
 
 
 def _disk_usage() -> str:

@@ -75,7 +75,13 @@ def sweep(target: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder if it exists, including read-only folders inside it (Go's module cache)."""
+    """Remove a folder if it exists, including read-only folders inside it (Go's module cache).
+
+    Of a link, only the link itself is removed.
+    """
+    if folder.is_symlink():
+        folder.unlink()
+        return
 
     def retry_writable(remove: Callable[[str], object], path: str, _error: object) -> None:
         try:

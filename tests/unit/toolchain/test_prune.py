@@ -296,6 +296,28 @@ def test_images_are_left_out_if_the_engine_stays_busy(
     assert said == [f"images and build contexts are left out: {BUSY}"]
 
 
+def test_a_link_is_deleted_and_not_its_target(checkout: Checkout, folder: Folder, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "file").touch()
+    link = folder("go", "v1", days=9).with_name("v0")
+    link.symlink_to(target)
+    item = prune.Item("Go", "v0", 0, None, link)
+    assert prune.delete(checkout, item) is None
+    assert [path.name for path in link.parent.iterdir()] == ["v1"]
+    assert (target / "file").exists()
+
+
+def test_what_cannot_be_removed_is_not_called_deleted(
+    checkout: Checkout, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = folder("go", "v1", days=9)
+    monkeypatch.setattr(prune.store, "discard", lambda folder: None)
+    reason = prune.delete(checkout, prune.Item("Go", "v1", 0, None, old))
+    (left,) = old.parent.iterdir()
+    assert reason == f"a part of it is left in {left}; remove that"
+
+
 def test_a_file_that_vanishes_does_not_stop_the_list(
     checkout: Checkout, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
