@@ -13,6 +13,8 @@ from db.migrator.phase import DEFAULT, Phase
 from db.migrator.source import NO_TRANSACTION, Migration, newest_version, read_source
 
 _NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
+# With a version and a suffix, a file's name has at most 255 bytes.
+_NAME_LENGTH = 200
 # sqlx's versions that are timestamps.
 _TIMESTAMP = "%Y%m%d%H%M%S"
 Versioning = Literal["inferred", "timestamp", "sequential"]
@@ -38,6 +40,10 @@ def new_migration(
     if not _NAME.fullmatch(name):
         raise UnknownMigration(
             f"{name!r} is not a valid name for a migration; use letters, digits and underscores, like `users_email`"
+        )
+    if len(name) > _NAME_LENGTH:
+        raise UnknownMigration(
+            f"the name of the migration has {len(name)} characters; use at most {_NAME_LENGTH}"
         )
     header = f"{NO_TRANSACTION}\n" if no_transaction else ""
     up = header + (f"-- phase: {phase}\n" if phase != DEFAULT else "") + "-- What this changes, and why.\n"

@@ -22,6 +22,13 @@ def test_a_down_file_without_an_up_file_uses_up_its_number(tmp_path: Path) -> No
     assert [path.name for path in new_migration(tmp_path, "b")] == ["0003_b.up.sql", "0003_b.down.sql"]
 
 
+def test_a_name_that_is_too_long_for_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnknownMigration, match="has 201 characters; use at most 200"):
+        new_migration(tmp_path, "a" * 201)
+    assert list(tmp_path.iterdir()) == []
+    assert len(new_migration(tmp_path, "a" * 200)) == 2
+
+
 @pytest.mark.parametrize("newest", ["20240131120000", "+20240131120000"])
 def test_a_folder_with_timestamps_gets_the_current_one(tmp_path: Path, newest: str) -> None:
     (tmp_path / f"{newest}_a.sql").write_text("SELECT 1")
