@@ -15,11 +15,19 @@ from datetime import datetime
 from typing import LiteralString, cast
 
 from psycopg import sql
-from psycopg.errors import DuplicateTable, InsufficientPrivilege, InvalidSchemaName, UniqueViolation
+from psycopg.errors import (
+    DuplicateTable,
+    InsufficientPrivilege,
+    InvalidSchemaName,
+    LockNotAvailable,
+    UniqueViolation,
+)
+from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row
 
 from db.migrator.connection import Connection
-from db.migrator.errors import MigrationError, NoLedger, SecondLedger, UntrustedLedger
+from db.migrator.errors import LockHeld, MigrationError, NoLedger, SecondLedger, UntrustedLedger
+from db.migrator.lock import describe_session
 from db.migrator.source import Migration
 from db.migrator.url import DEFAULT_PATH, LEDGER
 
@@ -27,6 +35,8 @@ TABLE = "_sqlx_migrations"
 # Each change of the schema is announced on this channel.
 SCHEMA_CHANGED_CHANNEL = "schema_changed"
 _EXECUTION_TIME_UNKNOWN = -1
+# Readers wait only for a session that changes the ledger's table itself.
+_READ_MILLISECONDS = 10_000
 
 _CREATE = """
     CREATE TABLE IF NOT EXISTS {} (
@@ -86,6 +96,14 @@ _ROW = (
     "SELECT version, description, installed_on, success, checksum, execution_time FROM {} WHERE version = {}"
 )
 _LOCK = "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE"
+# Only this mode blocks readers.
+_LOCKED_BY = """
+    SELECT pid
+    FROM pg_locks JOIN pg_class ON pg_class.oid = relation JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock' AND nspname = %s AND relname = %s
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    ORDER BY granted DESC LIMIT 1
+"""
 _INSERT = (
     "INSERT INTO {} (version, description, success, checksum, execution_time) VALUES ({}, {}, {}, {}, {})"
 )
@@ -193,9 +211,34 @@ class Ledger:
         return cls.find(connection) or ledger
 
     def rows(self, connection: Connection) -> tuple[LedgerRow, ...]:
-        """Return all rows, ordered by version."""
+        """Return all rows, ordered by version.
+
+        Raises LockHeld if another session keeps the table locked for more than 10 s. In a transaction the limit is that
+        of the transaction.
+        """
         with connection.cursor(row_factory=class_row(LedgerRow)) as cursor:
-            return tuple(cursor.execute(self._sql(_ROWS).encode()).fetchall())
+            try:
+                cursor.execute(_bounded(connection, self._sql(_ROWS)))
+            except LockNotAvailable as exc:
+                raise self._locked(connection, exc) from exc
+            while cursor.nextset():
+                pass
+            return tuple(cursor.fetchall())
+
+    def _locked(self, connection: Connection, error: LockNotAvailable) -> LockHeld:
+        """Return the error for a ledger that cannot be read, with the session that has locked it."""
+        who = "another session"
+        if connection.info.transaction_status == TransactionStatus.IDLE:
+            with connection.transaction():
+                # pg_stat_activity shows the details of the login's other sessions to the login, but not to role owner.
+                connection.execute("SET LOCAL ROLE NONE")
+                pid = _value(connection, _LOCKED_BY, self.schema, self.table)
+                who = describe_session(connection, pid)
+        return LockHeld(
+            f"{who} has locked the ledger {self.name}, so that it cannot be read; nothing was changed. End that session"
+            " (`SELECT pg_terminate_backend(PID)`) or its transaction, and run again",
+            sqlstate=error.sqlstate,
+        )
 
     def row(self, connection: Connection, version: int) -> LedgerRow | None:
         """Return the row of one version, or None."""
@@ -335,6 +378,14 @@ def _second_ledger(connection: Connection, found: Ledger | None, other: Ledger, 
         " SET search_path. If the other ledger belongs to another program, set the key `ledger` to the name of yours,"
         " with its schema"
     )
+
+
+def _bounded(connection: Connection, query: str) -> bytes:
+    """Return the query with a limit for its lock waits, in the same round trip, unless a transaction is open."""
+    if connection.info.transaction_status != TransactionStatus.IDLE:
+        return query.encode()
+    # Two statements in one message are a transaction, at whose end the setting ends.
+    return f"SELECT set_config('lock_timeout', '{_READ_MILLISECONDS}ms', true); {query}".encode()
 
 
 def _count(connection: Connection, ledger: Ledger) -> str:

@@ -10,9 +10,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from db.migrator import LockHeld, LockLimits, ScriptFailed, apply_pending, ledger, read_source
+from db.migrator import LockHeld, LockLimits, ScriptFailed, apply_pending, ledger, read_source, revert
+from db.migrator.ledger import Ledger
 from db.migrator.lock import lock_key
 from db.migrator.lock_wait import bound_lock_waits, shown_setting
+from db.migrator.runner import read_status
 from tests.cases import in_case
 from tests.conftest import Connection, Database
 from tests.containers import wait_until
@@ -44,6 +46,31 @@ def test_the_holder_of_the_lock_is_named(
         assert len(told) == 1
         assert "a colleague" in told[0]
     assert tables(owner) == set()
+
+
+def test_a_locked_ledger_is_reported_by_each_command_that_reads_it(
+    empty_database: Database, folder: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("1_a.sql", "CREATE TABLE a ()")
+    url = empty_database.url("migrator")
+    apply_pending(url, read_source(folder))
+    monkeypatch.setattr(ledger, "_READ_MILLISECONDS", 100)
+    with psycopg.connect(url) as other, psycopg.connect(url, autocommit=True) as own:
+        found = Ledger.find(own)
+        assert found is not None
+        other.execute(f"LOCK TABLE {found.name} IN ACCESS EXCLUSIVE MODE".encode())
+        for read in (
+            lambda: read_status(own, read_source(folder)),
+            lambda: apply_pending(url, read_source(folder)),
+            lambda: revert(url, read_source(folder), count=1),
+        ):
+            with pytest.raises(LockHeld, match=r"has locked the ledger .*_sqlx_migrations") as caught:
+                read()
+            assert f"server process {other.info.backend_pid}, role migrator" in str(caught.value)
+        other.rollback()
+        assert len(found.rows(own)) == 1
+        # The limit ends with the read.
+        assert own.execute("SHOW lock_timeout").fetchone() == ("0",)
 
 
 def test_the_lock_is_waited_for(empty_database: Database, folder: Path, write: Write) -> None:
