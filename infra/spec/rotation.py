@@ -19,6 +19,8 @@ from infra.spec.roles import LOGINS
 
 # What every stack has passwords of: Postgres roles, Redis users, and names that are both.
 ROLES: Final = tuple(dict.fromkeys((*LOGINS, *(user.name for user in LOCAL_USERS))))
+# A role with a single login has one password: the new one replaces the old one as soon as it is in use.
+REPLACED_AT_ONCE: Final = tuple(role for role, logins in LOGINS.items() if len(logins) == 1)
 # What only a Redis with replicas has passwords of.
 REDIS_SERVER_ROLES: Final = tuple(user.name for user in SERVER_USERS)
 AUTHORITY: Final = "authority"

@@ -64,7 +64,7 @@ def passwords(
 
     The old passwords are revoked after --grace.
     """
-    from infra.spec.rotation import REDIS_SERVER_ROLES, ROLES
+    from infra.spec.rotation import REDIS_SERVER_ROLES, REPLACED_AT_ONCE, ROLES
     from ops.errors import Exit, OpsError
     from ops.rotation.logins import try_out
     from ops.rotation.passwords import known_roles, rotate_passwords
@@ -76,9 +76,10 @@ def passwords(
     existing = target.roles()
     names = existing if every else known_roles(roles, existing)
     what = f"the passwords of {', '.join(names)} in stack {stack!r}"
+    kept = [name for name in names if keep_old and name not in REPLACED_AT_ONCE]
     old = f"The old ones are revoked {grace_seconds:.0f} s after the new ones are in use."
-    if keep_old:
-        old = "The old ones stay accepted until you run the command without --keep-old."
+    if kept:
+        old = f"The old ones of {', '.join(kept)} stay accepted until you run the command without --keep-old."
     _confirm(f"Rotate {what}? {old}", what, yes)
     started = time.monotonic()
     with _running(target):
@@ -94,7 +95,9 @@ def passwords(
     if as_json:
         print_json(result)
         return
-    old = "the old ones are revoked" if done.old_is_void else "the old ones are still accepted"
+    old = "the old ones are revoked"
+    if kept and not done.old_is_void:
+        old = f"the old ones of {', '.join(kept)} are still accepted"
     print_line(f"{', '.join(names)}: new passwords are in use, {old} ({result['seconds']} s)")
     for login, count in done.ended.items():
         print_line(f"{login}: {count} sessions still used the old password and were terminated")

@@ -12,7 +12,7 @@ from infra.docker.redis_members import redis_members
 from infra.outputs import server_urls
 from infra.spec import redis_acl
 from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
-from infra.spec.roles import LOGINS
+from infra.spec.rotation import REPLACED_AT_ONCE
 from ops.errors import Exit, OpsError
 
 if TYPE_CHECKING:
@@ -117,8 +117,7 @@ def _problem(stack: str, error: _LoginFailed, old_is_void: bool) -> OpsError:
     is_refused = "certificate" in error.reason
     renew = f"renew an expired one with `groundwork rotate certificates --stack {stack}`"
     what = renew if is_refused else "fix the cause"
-    # A role with one login has got its new password in place.
-    if len(LOGINS.get(error.role, "")) == 1:
+    if error.role in REPLACED_AT_ONCE:
         old = f"the former password of {error.role} is no longer accepted; only groundwork uses it"
     elif old_is_void:
         old = "the old password is revoked"

@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from infra.spec.rotation import AUTHORITY, CERTIFICATES, NAMES, Phase
+from infra.spec.rotation import AUTHORITY, CERTIFICATES, NAMES, REPLACED_AT_ONCE, Phase
 from ops.errors import OpsError
 from ops.rotation.ages import Certificate, PasswordAge, certificates_of, is_same, passwords_of
 from ops.rotation.certificates import SERVERS, server_addresses
@@ -104,11 +104,14 @@ def report_on(stack: RotatedStack, *, max_age_days: int | None, within_days: int
                 )
             continue
         command = "certificates --authority" if name == AUTHORITY else f"passwords {name}"
-        old = (
-            "is not in use yet" if phase is Phase.PREPARED else "is in use, and the old one is still accepted"
-        )
+        if phase is Phase.PREPARED:
+            new = "is not in use yet"
+        elif name in REPLACED_AT_ONCE:
+            new = "is in use" if name not in unfinished else "may not be in use yet"
+        else:
+            new = "is in use, and the old one is still accepted"
         due.append(
-            f"{name}: the new one {old}; resume with `groundwork rotate {command} --stack {stack.name}`"
+            f"{name}: the new one {new}; resume with `groundwork rotate {command} --stack {stack.name}`"
         )
     for p in passwords:
         days = p.days(now)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from infra.spec.rotation import NAMES, Phase, Rotation
+from infra.spec.rotation import NAMES, REPLACED_AT_ONCE, Phase, Rotation
 
 Say = Callable[[str], None]
 
@@ -95,7 +95,13 @@ def take_steps(stack: Steppable, plan: RotationPlan, *, keep_old: bool, say: Say
         step(prepared, 2, plan.move)
     moved = [n for n in plan.names if rotation.of(n).phase is Phase.MOVED]
     if moved and keep_old:
-        say("the old one is still accepted; run the same command without --keep-old to revoke it")
+        accepted = [n for n in moved if n not in REPLACED_AT_ONCE]
+        old = (
+            f"the old one of {', '.join(accepted)} is still accepted"
+            if accepted
+            else "no old one is accepted"
+        )
+        say(f"{old}; run the same command without --keep-old to finish the rotation")
         return Course(resumed, ended, is_over=False)
     if moved:
         plan.before_retiring(max(done_at[n] for n in moved))

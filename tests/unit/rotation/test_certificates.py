@@ -267,6 +267,17 @@ def test_a_rotation_in_progress_and_an_unfinished_step_are_due(stack: FakeServer
     assert "resume with `groundwork rotate certificates --authority --stack unit`" in due[2]
 
 
+def test_the_replaced_password_of_a_role_with_one_login_is_not_called_accepted(stack: FakeServers) -> None:
+    for _ in range(2):
+        stack.written = stack.written.step(["migrator", "app"], dt.datetime.now(dt.UTC))
+    for finished, migrator in ((False, "may not be in use yet"), (True, "is in use")):
+        if finished:
+            stack.exported = stack.written
+        due = {line.partition(":")[0]: line for line in _report(stack).due}
+        assert due["migrator"].startswith(f"migrator: the new one {migrator}; resume with")
+        assert due["app"].startswith("app: the new one is in use, and the old one is still accepted; resume")
+
+
 def test_a_running_rotation_is_neither_unfinished_nor_a_mismatch(
     stack: FakeServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

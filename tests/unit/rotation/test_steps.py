@@ -106,6 +106,16 @@ def test_keep_old_stops_before_the_last_step_and_the_next_run_takes_it() -> None
     assert (done.resumed, done.old_is_void, stack.exported.of("app").in_use) == (("app",), True, 2)
 
 
+def test_an_old_password_that_was_replaced_is_not_called_accepted() -> None:
+    for names, accepted in (
+        (("migrator",), "no old one is accepted"),
+        (("app", "migrator"), "the old one of app is still accepted"),
+    ):
+        said: list[str] = []
+        rotate(FakeStack(), *names, keep_old=True, say=said.append)
+        assert said[-1] == f"{accepted}; run the same command without --keep-old to finish the rotation"
+
+
 @promise("a killed rotation resumes at its step, and locks nobody out")
 def test_a_rotation_whose_last_step_another_up_applied_is_not_started_again() -> None:
     said: list[str] = []
