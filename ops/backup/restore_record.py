@@ -32,6 +32,16 @@ class RestoreRecord:
     def of_stack(cls, checkout: Checkout, stack: str) -> RestoreRecord:
         return cls(checkout.stack_dir(stack) / _NAME)
 
+    def unfinished(self, stack: str) -> str | None:
+        """Return what to say of an unfinished restore, with what to do, or None if there is none."""
+        if not self.exists():
+            return None
+        return (
+            f"a restore of stack {stack!r} is in progress or was interrupted; run the same"
+            f" `groundwork restore --stack {stack}` again, or abandon it with"
+            f" `groundwork restore --abandon --stack {stack}`"
+        )
+
     def exists(self) -> bool:
         """Return whether a restore is unfinished. Delete the record if its data volume has been deleted."""
         volume, *_ = self._lines()

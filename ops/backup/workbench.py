@@ -134,13 +134,8 @@ def labels_of(site: BackupSite) -> list[str]:
 
 def refuse_during_restore(checkout: Checkout, stack: str) -> None:
     """Raise OpsError (5) from the time at which a restore stops the servers until it is completed or abandoned."""
-    if RestoreRecord.of_stack(checkout, stack).exists():
-        raise OpsError(
-            f"a restore of stack {stack!r} is in progress or was interrupted; run the same"
-            f" `groundwork restore --stack {stack}` again, or abandon it with"
-            f" `groundwork restore --abandon --stack {stack}`",
-            Exit.LOCKED,
-        )
+    if said := RestoreRecord.of_stack(checkout, stack).unfinished(stack):
+        raise OpsError(said, Exit.LOCKED)
 
 
 def remove_all(prefix: str) -> None:

@@ -146,6 +146,7 @@ def status(stack: str, as_json: bool) -> None:
     """
     from infra import outputs
     from infra.spec.checkout import Checkout
+    from ops.backup.restore_record import RestoreRecord
     from ops.stack import aws_status, stack_status
     from ops.stack.pulumi_stack import PulumiStack
 
@@ -163,7 +164,8 @@ def status(stack: str, as_json: bool) -> None:
         print_json(rows)
     elif rows:
         print_lines(render(rows))
-    stack_status.require_well(rows, stack, stack_status.needed_services(values), on_aws)
+    restore = RestoreRecord.of_stack(target.checkout, stack).unfinished(stack)
+    stack_status.require_well(rows, stack, stack_status.needed_services(values), on_aws, restore)
 
 
 def _is_here(target: PulumiStack) -> bool:

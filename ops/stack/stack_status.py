@@ -105,12 +105,19 @@ def needed_services(values: Mapping[str, Any]) -> list[str]:
 
 
 def require_well(
-    rows: list[dict[str, Any]], stack: str, needed: Collection[str] = SERVICES, on_aws: bool = False
+    rows: list[dict[str, Any]],
+    stack: str,
+    needed: Collection[str] = SERVICES,
+    on_aws: bool = False,
+    unfinished_restore: str | None = None,
 ) -> None:
-    """Raise OpsError (6) if a part of the stack is unhealthy, or a needed service is missing."""
+    """Raise OpsError (6) if a part of the stack is unhealthy, or a needed service is missing.
+
+    `unfinished_restore` says why, and what to do, if a restore has stopped the servers.
+    """
     up = f"`groundwork up --stack {stack}`"
     if not rows:
-        raise OpsError(f"stack {stack!r} is not up; run {up}", Exit.UNREACHABLE)
+        raise OpsError(f"stack {stack!r} is not up; {unfinished_restore or f'run {up}'}", Exit.UNREACHABLE)
     there = [row["service"] for row in rows]
     ill = [f"{row['service']} is {row['health']}" for row in rows if row["health"] != "healthy"]
     ill += [f"{service} is missing" for service in needed if service not in there]
@@ -118,6 +125,7 @@ def require_well(
         advice = f"see why in `groundwork logs --stack {stack}`, and recreate what is missing with {up}"
         if on_aws:
             advice = for_aws(advice, stack)
+        advice = unfinished_restore or advice
         raise OpsError(f"stack {stack!r}: {', '.join(ill)}; {advice}", Exit.UNREACHABLE)
 
 

@@ -81,6 +81,16 @@ def health() -> dict[str, str]:
     return {row["service"]: row["health"] for row in server_rows(VALUES, "prod")}
 
 
+def test_an_unfinished_restore_is_the_advice_instead_of_an_up() -> None:
+    restore = "a restore of stack 'dev' was interrupted; run it again"
+    stopped = [{"service": "postgres", "health": "exited"}]
+    for rows in ([], stopped):
+        with pytest.raises(OpsError, match="a restore of stack 'dev' was interrupted") as caught:
+            require_well(rows, "dev", ["postgres"], unfinished_restore=restore)
+        assert "groundwork up" not in str(caught.value)
+        assert caught.value.exit_code == Exit.UNREACHABLE
+
+
 def test_every_server_and_service_is_listed(account: Account) -> None:
     assert health() == dict.fromkeys(("postgres", "postgres-replica-1", "redis", "access"), "healthy")
     text = "\n".join(render(server_rows(VALUES, "prod")))
