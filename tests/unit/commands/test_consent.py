@@ -127,7 +127,10 @@ def test_at_a_terminal_a_production_stack_must_be_confirmed_by_name(
     ("options", "says"),
     [
         ([], "The old ones are revoked 60 s after the new ones are in use."),
-        (["--keep-old"], "The old ones stay accepted until you run the command without --keep-old."),
+        (
+            ["--keep-old"],
+            "The old ones of app stay accepted until you run the command without --keep-old.",
+        ),
     ],
 )
 def test_the_question_of_a_rotation_says_what_happens_to_the_old_passwords(
