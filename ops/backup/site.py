@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -92,7 +92,7 @@ class BackupSite:
             postgres=first,
             replicas=MEMBERS[1:] if has_replicas else (),
             access=values[outputs.CONTAINERS]["access"],
-            lock_file=checkout.stack_dir(stack) / "backup.lock",
+            lock_file=_lock_file(checkout, stack),
             full_days=int(backups["fullDays"]),
             labels=ownership.labels(checkout, stack),
         )
@@ -123,25 +123,38 @@ class BackupSite:
                 Exit.UNREACHABLE,
             )
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> AbstractContextManager[None]:
         """Lock out other backups, restores and drills, which may remove files. Released when the process exits."""
-        self.lock_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self.lock_file.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise OpsError(
-                    f"stack {self.stack!r} is locked by a backup, restore or drill of process {holder};"
-                    " wait until it has finished",
-                    Exit.LOCKED,
-                ) from None
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
-            yield
+        return _exclusive(self.lock_file, self.stack)
+
+
+def excluding_backups(checkout: Checkout, stack: str) -> AbstractContextManager[None]:
+    """Lock out backups, restores and drills of a stack. Raise OpsError (5) if one is running."""
+    return _exclusive(_lock_file(checkout, stack), stack)
+
+
+def _lock_file(checkout: Checkout, stack: str) -> Path:
+    return checkout.stack_dir(stack) / "backup.lock"
+
+
+@contextmanager
+def _exclusive(lock_file: Path, stack: str) -> Iterator[None]:
+    lock_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with lock_file.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise OpsError(
+                f"stack {stack!r} is locked by a backup, restore or drill of process {holder};"
+                " wait until it has finished",
+                Exit.LOCKED,
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
 
 
 def _is_single(container: str) -> bool:

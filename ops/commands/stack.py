@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -120,11 +121,13 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
             refusal=f"--volumes permanently deletes all data of stack {stack!r} and its backups;"
             " without a terminal, pass --yes",
         )
+    from ops.backup.site import excluding_backups
     from ops.backup.workbench import remove_all
     from ops.stack.change_lock import changing
 
     ensure(checkout, docker=is_here)
-    with changing(checkout, stack, "down", removes_servers=True):
+    backups = excluding_backups(checkout, stack) if is_here else nullcontext()
+    with changing(checkout, stack, "down", removes_servers=True), backups:
         if is_here:
             # Leftover containers of a killed restore or drill still use the volumes.
             remove_all(checkout.name(stack, "")[:-1])

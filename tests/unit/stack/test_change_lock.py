@@ -13,6 +13,7 @@ from infra.settings import StackSettings
 from infra.spec.checkout import Checkout
 from infra.spec.postgres_cluster import MEMBERS
 from ops.backup.restore_record import RestoreRecord
+from ops.backup.site import excluding_backups
 from ops.chaos.journal import RUN, ActiveFault, Journal
 from ops.cli import main
 from ops.errors import Exit, OpsError
@@ -82,6 +83,16 @@ def test_a_command_is_refused_while_another_changes_the_stack(
     assert "stack 'dev' is being changed by `groundwork cluster switchover` (process " in line
     with changing(checkout, "test", "up"), pytest.raises(AssertionError, match="the command began"):
         main(command.split())
+
+
+def test_down_is_refused_while_a_backup_or_drill_is_running(
+    checkout: Checkout, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with excluding_backups(checkout, "dev"):
+        line = refusal(capfd, "down")
+    assert "stack 'dev' is locked by a backup, restore or drill of process " in line
+    with excluding_backups(checkout, "test"), pytest.raises(AssertionError, match="the command began"):
+        main(["down"])
 
 
 @promise("commands that change a stack's servers refuse to run at the same time")
