@@ -227,16 +227,18 @@ class Ledger:
 
     def _locked(self, connection: Connection, error: LockNotAvailable) -> LockHeld:
         """Return the error for a ledger that cannot be read, with the session that has locked it."""
-        who = "another session"
+        who, end = "another session", "Find it in pg_stat_activity, and end it"
         if connection.info.transaction_status == TransactionStatus.IDLE:
             with connection.transaction():
                 # pg_stat_activity shows the details of the login's other sessions to the login, but not to role owner.
                 connection.execute("SET LOCAL ROLE NONE")
                 pid = _value(connection, _LOCKED_BY, self.schema, self.table)
                 who = describe_session(connection, pid)
+                if pid is not None:
+                    end = f"End that session (`SELECT pg_terminate_backend({pid})`)"
         return LockHeld(
-            f"{who} has locked the ledger {self.name}, so that it cannot be read; nothing was changed. End that session"
-            " (`SELECT pg_terminate_backend(PID)`) or its transaction, and run again",
+            f"{who} has locked the ledger {self.name}, so that it cannot be read; nothing was changed. {end} or its"
+            " transaction, and run again",
             sqlstate=error.sqlstate,
         )
 

@@ -67,6 +67,7 @@ def test_a_locked_ledger_is_reported_by_each_command_that_reads_it(
             with pytest.raises(LockHeld, match=r"has locked the ledger .*_sqlx_migrations") as caught:
                 read()
             assert f"server process {other.info.backend_pid}, role migrator" in str(caught.value)
+            assert f"`SELECT pg_terminate_backend({other.info.backend_pid})`" in str(caught.value)
         other.rollback()
         assert len(found.rows(own)) == 1
         # The limit ends with the read.
