@@ -18,8 +18,8 @@ from tests.monitored import monitored
 
 @pytest.fixture(scope="package")
 def ill_postgres(docker_engine: None) -> Iterator[Server]:
-    """A Postgres for tests that change the whole server, with a small lock table. Each test undoes its changes."""
-    with containers.postgres_server({"max_locks_per_transaction": "64"}) as server:
+    """A Postgres for tests that change the whole server. Each test undoes its changes."""
+    with containers.postgres_server() as server:
         apply_pending(server.database_url("migrator"), read_source())
         yield server
 

@@ -308,7 +308,7 @@ def test_open_subtransactions_of_readonly_fill_the_lock_table(ill_postgres: Serv
 
     def after(statement: str) -> CheckResult:
         reader.execute("SET TRANSACTION READ WRITE")
-        for _ in range(200):
+        for _ in range(800):
             reader.execute(f"SAVEPOINT one; {statement}".encode())
         found = asked_ill("lock-table", **terms)
         reader.rollback()
