@@ -17,7 +17,7 @@ from db.migrator.connection import (
 )
 from db.migrator.errors import LockHeld, MigrationError, ScriptFailed, Unreachable
 from db.migrator.ledger import Ledger
-from db.migrator.lock import describe_session
+from db.migrator.lock import table_holders
 from db.migrator.lock_wait import LockLimits
 from db.migrator.resumption import is_resumable
 from db.migrator.script import Statement, tokens
@@ -37,14 +37,6 @@ _REMEDIES = {
     "42703": _DROPPED,
 }
 _SHOWN = 3
-# The tables on which other sessions hold locks and that a statement names.
-_HOLDERS = """
-    SELECT pid, string_agg(DISTINCT relname::text, ', ' ORDER BY relname::text)
-    FROM pg_locks JOIN pg_class ON pg_class.oid = relation
-    WHERE locktype = 'relation' AND granted AND pid <> pg_backend_pid() AND relname = ANY(%s)
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    GROUP BY pid ORDER BY pid
-"""
 
 
 @contextmanager
@@ -140,9 +132,6 @@ def _holders(connection: Connection, statement: str) -> list[str]:
         for kind, text, _ in tokens(statement)
         if kind == "word" or text.startswith('"')
     }
-    # pg_stat_activity shows the details of the login's other sessions to the login, but not to role owner.
-    connection.execute("SET ROLE NONE")
-    found = connection.execute(_HOLDERS, [sorted(names)]).fetchall()
-    shown = [f"{describe_session(connection, pid)} (on {tables})" for pid, tables in found[:_SHOWN]]
-    connection.execute("RESET ROLE")
-    return [*shown, f"{len(found) - _SHOWN} more sessions"] if len(found) > _SHOWN else shown
+    found, others = table_holders(connection, names, _SHOWN)
+    shown = [f"{holder.session} (on {holder.tables})" for holder in found]
+    return [*shown, f"{others} more sessions"] if others else shown

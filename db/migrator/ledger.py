@@ -10,10 +10,12 @@ function for any type is called with its schema, and operands have the types of 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString, cast
 
+import psycopg
 from psycopg import sql
 from psycopg.errors import (
     DuplicateTable,
@@ -27,7 +29,7 @@ from psycopg.rows import class_row
 
 from db.migrator.connection import Connection
 from db.migrator.errors import LockHeld, MigrationError, NoLedger, SecondLedger, UntrustedLedger
-from db.migrator.lock import describe_session
+from db.migrator.lock import table_holders
 from db.migrator.source import Migration
 from db.migrator.url import DEFAULT_PATH, LEDGER
 
@@ -96,14 +98,6 @@ _ROW = (
     "SELECT version, description, installed_on, success, checksum, execution_time FROM {} WHERE version = {}"
 )
 _LOCK = "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE"
-# Only this mode blocks readers.
-_LOCKED_BY = """
-    SELECT pid
-    FROM pg_locks JOIN pg_class ON pg_class.oid = relation JOIN pg_namespace ON pg_namespace.oid = relnamespace
-    WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock' AND nspname = %s AND relname = %s
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    ORDER BY granted DESC LIMIT 1
-"""
 _INSERT = (
     "INSERT INTO {} (version, description, success, checksum, execution_time) VALUES ({}, {}, {}, {}, {})"
 )
@@ -228,14 +222,11 @@ class Ledger:
     def _locked(self, connection: Connection, error: LockNotAvailable) -> LockHeld:
         """Return the error for a ledger that cannot be read, with the session that has locked it."""
         who, end = "another session", "Find it in pg_stat_activity, and end it"
-        if connection.info.transaction_status == TransactionStatus.IDLE:
-            with connection.transaction():
-                # pg_stat_activity shows the details of the login's other sessions to the login, but not to role owner.
-                connection.execute("SET LOCAL ROLE NONE")
-                pid = _value(connection, _LOCKED_BY, self.schema, self.table)
-                who = describe_session(connection, pid)
-                if pid is not None:
-                    end = f"End that session (`SELECT pg_terminate_backend({pid})`)"
+        # If this fails, the error is reported without the session.
+        with suppress(psycopg.Error):
+            for holder in table_holders(connection, [self.table], most=1)[0]:
+                who = holder.session
+                end = f"End that session (`SELECT pg_terminate_backend({holder.pid})`)"
         return LockHeld(
             f"{who} has locked the ledger {self.name}, so that it cannot be read; nothing was changed. {end} or its"
             " transaction, and run again",

@@ -11,10 +11,11 @@ from __future__ import annotations
 import random
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
+from typing import NamedTuple, cast
 
 import psycopg
 
@@ -24,6 +25,24 @@ from db.migrator.errors import LockHeld
 _SQLX_FACTOR = 0x3D32AD9E
 _POLL_SECONDS = (0.05, 0.25)
 _LONGEST_POLL_SECONDS = 1.0
+
+
+# The tables on which other sessions hold locks and that a statement names.
+_HOLDERS = """
+    SELECT pid, string_agg(DISTINCT relname::text, ', ' ORDER BY relname::text)
+    FROM pg_locks JOIN pg_class ON pg_class.oid = relation
+    WHERE locktype = 'relation' AND granted AND pid <> pg_backend_pid() AND relname = ANY(%s)
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    GROUP BY pid ORDER BY pid
+"""
+
+
+class Holder(NamedTuple):
+    """A session that holds locks: its process id, its description, and the tables' names."""
+
+    pid: int
+    session: str
+    tables: str
 
 
 def lock_key(database: str) -> int:
@@ -143,3 +162,19 @@ def describe_session(connection: Connection, pid: object) -> str:
     parts += [f"from {address}"] if address else []
     parts += [f"connected since {since}"] if since else []
     return ", ".join(parts)
+
+
+def table_holders(connection: Connection, names: Collection[str], most: int) -> tuple[list[Holder], int]:
+    """Return other sessions that hold locks on tables of these names, at most `most`, and the number of the rest.
+
+    Resets the session's role.
+    """
+    # pg_stat_activity shows the details of the login's other sessions to the login, but not to role owner.
+    connection.execute("SET ROLE NONE")
+    found = connection.execute(_HOLDERS, [sorted(names)]).fetchall()
+    shown = [
+        Holder(cast("int", pid), describe_session(connection, pid), str(tables))
+        for pid, tables in found[:most]
+    ]
+    connection.execute("RESET ROLE")
+    return shown, len(found) - len(shown)
