@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +17,7 @@ from infra.spec.checkout import Checkout
 from infra.spec.postgres_cluster import MEMBERS
 from ops.backup.errors import BackupError
 from ops.errors import Exit, OpsError
+from ops.file_lock import file_lock
 
 
 @dataclass(frozen=True)
@@ -140,20 +140,14 @@ def _lock_file(checkout: Checkout, stack: str) -> Path:
 @contextmanager
 def _exclusive(lock_file: Path, stack: str) -> Iterator[None]:
     lock_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with lock_file.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise OpsError(
-                f"stack {stack!r} is locked by a backup, restore or drill of process {holder};"
-                " wait until it has finished",
-                Exit.LOCKED,
-            ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+
+    def refusal(holder: str) -> str:
+        return (
+            f"stack {stack!r} is locked by a backup, restore or drill of process {holder or 'another process'};"
+            " wait until it has finished"
+        )
+
+    with file_lock(lock_file, f"{os.getpid()}\n", refusal):
         yield
 
 

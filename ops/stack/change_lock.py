@@ -11,7 +11,7 @@ from pathlib import Path
 from infra.spec.checkout import Checkout
 from infra.state_folder import make_private
 from ops.chaos.undo import FaultLeft, undo_left
-from ops.errors import Exit, OpsError
+from ops.file_lock import file_lock
 from ops.output import print_message
 
 
@@ -34,18 +34,13 @@ def changing(
         print_message(f"warning: {error}")
     path = _path(checkout, stack)
     make_private(checkout, path.parent)
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read() or "another command"
-            raise OpsError(
-                f"stack {stack!r} is being changed by {holder}; wait until it has finished", Exit.LOCKED
-            ) from None
-        file.truncate(0)
-        file.write(f"`groundwork {command}` (process {os.getpid()})")
-        file.flush()
+
+    def refusal(holder: str) -> str:
+        return (
+            f"stack {stack!r} is being changed by {holder or 'another command'}; wait until it has finished"
+        )
+
+    with file_lock(path, f"`groundwork {command}` (process {os.getpid()})", refusal):
         yield
 
 
