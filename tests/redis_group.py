@@ -19,11 +19,14 @@ from redis.retry import Retry
 
 from cache.tls import closed_on_failure
 from infra.certificates import KeyPair, make_authority, make_server_certificate
+from infra.docker.container import RESOLVER, RESOLVER_OPTIONS
 from infra.docker.engine import DockerError, File, copy_files, docker
 from infra.spec import redis, redis_acl
 from infra.spec import redis_replication as replication
 from tests.containers import LABEL, START_SECONDS, Server, free_port, redis_image, wait_until
 
+# Options of `docker run` for lookups as in a stack.
+LOOKUPS = ("--dns", RESOLVER, *(f"--dns-opt={option}" for option in RESOLVER_OPTIONS))
 _IDENTITY = "test"
 _SETTINGS = {"maxmemory_bytes": 32 * 1024**2, "eviction_policy": "allkeys-lfu", "persistence": "none"}
 
@@ -247,7 +250,7 @@ def _run(
         "create", "--name", container, "--label", LABEL, "--network", network, "--ip", address, *options,
         "--memory", "128m", "--memory-swap", "128m", "--pids-limit", "64", "--read-only", "--tmpfs", "/tmp",
         # An anonymous volume, which a restart keeps.
-        "--volume", redis.CONFIG_DIR, "--dns", "127.0.0.1", "--cap-drop", "ALL",
+        "--volume", redis.CONFIG_DIR, *LOOKUPS, "--cap-drop", "ALL",
         "--security-opt", "no-new-privileges=true", "--init", "--entrypoint", program, image, *arguments,
     )  # fmt: skip
     _copy_files(container, files)

@@ -7,12 +7,12 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from infra.docker.container import RESOLVER, RESOLVER_OPTIONS
 from infra.docker.engine import docker, inspect
 from infra.docker.network import BridgeProvider
 from infra.images.context import BASE_IMAGE
 from infra.spec.redis_replication import FIRST_SENTINEL_ADDRESS
 from tests.promises import promise
+from tests.redis_group import LOOKUPS
 
 
 @pytest.mark.parametrize(("size", "is_divided"), [(25, True), (26, False)])
@@ -49,12 +49,11 @@ def test_a_container_does_not_get_the_address_of_a_stopped_server(
 @promise("the lookup of a stopped server's name ends before a scrape does")
 def test_a_lookup_of_a_name_that_nobody_has_ends(docker_engine: None) -> None:
     name = f"gw-test-{secrets.token_hex(4)}"
-    options = ["--dns", RESOLVER, *(f"--dns-opt={option}" for option in RESOLVER_OPTIONS)]
     docker("network", "create", "--internal", "--label", f"groundwork.test={name}", name)
     try:
         # A scrape ends after 10 s. Without the options, `timeout` ends the lookup with 124.
         lookup = "timeout 10 getent hosts gone || echo $?"
-        ended = docker("run", "--rm", "--init", "--network", name, *options, BASE_IMAGE, "sh", "-c", lookup)
+        ended = docker("run", "--rm", "--init", "--network", name, *LOOKUPS, BASE_IMAGE, "sh", "-c", lookup)
         assert ended.strip() == "2"
     finally:
         docker("network", "rm", name)
