@@ -81,18 +81,24 @@ def take_steps(stack: Steppable, plan: RotationPlan, *, keep_old: bool, say: Say
     # when the clock was ahead.
     done_at = {name: min(_applied_at(stack, name) or now, now) for name in plan.names}
 
-    def step(names: Sequence[str], number: int, text: str) -> None:
+    def step(number: int, *parts: tuple[Sequence[str], str]) -> None:
         nonlocal rotation
-        say(f"step {number} of 3, {', '.join(names)}: {text}")
-        rotation = rotation.step(names, _now())
+        for names, text in parts:
+            if names:
+                say(f"step {number} of 3, {', '.join(names)}: {text}")
+            rotation = rotation.step(names, _now())
         apply(stack, rotation)
-        done_at.update(dict.fromkeys(names, _now()))
+        done_at.update(dict.fromkeys((name for names, _ in parts for name in names), _now()))
 
     if fresh := [n for n in plan.names if n not in resumed]:
-        step(fresh, 1, plan.prepare)
+        # Such a role has nothing to prepare. Its `up` may fail after the roles, at a migration, and then a step before
+        # this one would keep a stolen password valid.
+        at_once = [n for n in fresh if n in REPLACED_AT_ONCE]
+        rotation = rotation.step(at_once, now)
+        step(1, ([n for n in fresh if n not in at_once], plan.prepare), (at_once, plan.move))
     if prepared := [n for n in plan.names if rotation.of(n).phase is Phase.PREPARED]:
         plan.before_moving(max(done_at[n] for n in prepared))
-        step(prepared, 2, plan.move)
+        step(2, (prepared, plan.move))
     moved = [n for n in plan.names if rotation.of(n).phase is Phase.MOVED]
     if moved and keep_old:
         accepted = [n for n in moved if n not in REPLACED_AT_ONCE]
@@ -105,7 +111,7 @@ def take_steps(stack: Steppable, plan: RotationPlan, *, keep_old: bool, say: Say
         return Course(resumed, ended, is_over=False)
     if moved:
         plan.before_retiring(max(done_at[n] for n in moved))
-        step(moved, 3, plan.retire)
+        step(3, (moved, plan.retire))
     return Course(resumed, ended, is_over=True)
 
 

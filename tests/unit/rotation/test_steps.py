@@ -116,6 +116,31 @@ def test_an_old_password_that_was_replaced_is_not_called_accepted() -> None:
         assert said[-1] == f"{accepted}; run the same command without --keep-old to finish the rotation"
 
 
+class BrokenLedger(FakeStack):
+    """A stack whose `up` changes the roles and then fails at the migrations, until it is repaired."""
+
+    is_repaired = False
+
+    def apply(self, rotation: Rotation) -> None:
+        if self.is_repaired:
+            return super().apply(rotation)
+        self.written = self.servers = rotation
+        raise OpsError("the ledger is locked")
+
+
+def test_a_password_of_migrator_is_replaced_although_the_migrations_fail() -> None:
+    for names in (("migrator",), ("app", "migrator")):
+        with in_case(names):
+            stack = BrokenLedger()
+            with pytest.raises(OpsError, match="locked"):
+                rotate(stack, *names)
+            assert (stack.servers.of("migrator").in_use, stack.servers.of("app").in_use) == (2, 1)
+            stack.is_repaired = True
+            done = rotate(stack, *names)
+            assert (done.resumed, done.old_is_void) == (names, True)
+            assert all(stack.exported.of(name).accepted == (2,) for name in names)
+
+
 @promise("a killed rotation resumes at its step, and locks nobody out")
 def test_a_rotation_whose_last_step_another_up_applied_is_not_started_again() -> None:
     said: list[str] = []
