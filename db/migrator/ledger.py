@@ -13,7 +13,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import LiteralString, cast
+from typing import LiteralString, TypeVar, cast
 
 import psycopg
 from psycopg import sql
@@ -39,6 +39,12 @@ SCHEMA_CHANGED_CHANNEL = "schema_changed"
 _EXECUTION_TIME_UNKNOWN = -1
 # Readers wait only for a session that changes the ledger's table itself.
 _READ_MILLISECONDS = 10_000
+# A wait as long as statement_timeout would be reported as a slow query. A setting of 0 means no limit.
+_LIMIT_LOCK_WAIT = """
+    SELECT set_config('lock_timeout', least({}, nullif(setting::int, 0) / 2)::text, true)
+    FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'
+"""
+_Row = TypeVar("_Row")
 
 _CREATE = """
     CREATE TABLE IF NOT EXISTS {} (
@@ -207,17 +213,14 @@ class Ledger:
     def rows(self, connection: Connection) -> tuple[LedgerRow, ...]:
         """Return all rows, ordered by version.
 
-        Raises LockHeld if another session keeps the table locked for more than 10 s. In a transaction the limit is that
-        of the transaction.
+        Raises LockHeld if another session keeps the table locked for more than 10 s, or for more than half of the
+        session's statement_timeout. In a transaction the limit is that of the transaction.
         """
         with connection.cursor(row_factory=class_row(LedgerRow)) as cursor:
             try:
-                cursor.execute(_bounded(connection, self._sql(_ROWS)))
+                return tuple(_read(cursor, self._sql(_ROWS)))
             except LockNotAvailable as exc:
                 raise self._locked(connection, exc) from exc
-            while cursor.nextset():
-                pass
-            return tuple(cursor.fetchall())
 
     def _locked(self, connection: Connection, error: LockNotAvailable) -> LockHeld:
         """Return the error for a ledger that cannot be read, with the session that has locked it."""
@@ -373,18 +376,24 @@ def _second_ledger(connection: Connection, found: Ledger | None, other: Ledger, 
     )
 
 
-def _bounded(connection: Connection, query: str) -> bytes:
-    """Return the query with a limit for its lock waits, in the same round trip, unless a transaction is open."""
-    if connection.info.transaction_status != TransactionStatus.IDLE:
-        return query.encode()
-    # Two statements in one message are a transaction, at whose end the setting ends.
-    return f"SELECT set_config('lock_timeout', '{_READ_MILLISECONDS}ms', true); {query}".encode()
+def _read(cursor: psycopg.Cursor[_Row], query: str) -> list[_Row]:
+    """Return a query's rows. Outside a transaction its lock waits are limited, in the same round trip."""
+    if cursor.connection.info.transaction_status == TransactionStatus.IDLE:
+        # Two statements in one message are a transaction, at whose end the setting ends.
+        query = f"{_LIMIT_LOCK_WAIT.format(_READ_MILLISECONDS)}; {query}"
+    cursor.execute(query.encode())
+    while cursor.nextset():
+        pass
+    return cursor.fetchall()
 
 
 def _count(connection: Connection, ledger: Ledger) -> str:
     if not _value(connection, "SELECT has_table_privilege(%s, 'SELECT')", ledger.name):
         return "unreadable"
-    number = _value(connection, f"SELECT count(*) FROM {ledger.name}")
+    try:
+        ((number,),) = _read(connection.cursor(), f"SELECT count(*) FROM {ledger.name}")
+    except LockNotAvailable:
+        return "locked by another session"
     return "1 row" if number == 1 else f"{number} rows"
 
 

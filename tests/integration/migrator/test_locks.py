@@ -10,7 +10,16 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from db.migrator import LockHeld, LockLimits, ScriptFailed, apply_pending, ledger, read_source, revert
+from db.migrator import (
+    LockHeld,
+    LockLimits,
+    ScriptFailed,
+    SecondLedger,
+    apply_pending,
+    ledger,
+    read_source,
+    revert,
+)
 from db.migrator.ledger import Ledger
 from db.migrator.lock import lock_key
 from db.migrator.lock_wait import bound_lock_waits, shown_setting
@@ -68,10 +77,30 @@ def test_a_locked_ledger_is_reported_by_each_command_that_reads_it(
                 read()
             assert f"server process {other.info.backend_pid}, role migrator" in str(caught.value)
             assert f"`SELECT pg_terminate_backend({other.info.backend_pid})`" in str(caught.value)
+        monkeypatch.undo()
+        # As `doctor` reads it: the wait ends before the server cancels the query.
+        with psycopg.connect(url, autocommit=True, options="-c statement_timeout=400ms") as hurried:
+            with pytest.raises(LockHeld, match="has locked the ledger"):
+                read_status(hurried, read_source(folder))
         other.rollback()
         assert len(found.rows(own)) == 1
         # The limit ends with the read.
         assert own.execute("SHOW lock_timeout").fetchone() == ("0",)
+
+
+def test_a_locked_ledger_beside_another_one_is_not_waited_for(
+    empty_database: Database, owner: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = empty_database.url("migrator")
+    apply_pending(url, ())
+    empty_database.psql("CREATE SCHEMA other AUTHORIZATION owner;\n")
+    owner.execute("CREATE TABLE other._sqlx_migrations (LIKE _sqlx_migrations)")
+    monkeypatch.setattr(ledger, "_READ_MILLISECONDS", 100)
+    with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as own:
+        holder.execute("LOCK TABLE other._sqlx_migrations IN ACCESS EXCLUSIVE MODE")
+        own.execute("SELECT set_config('search_path', current_setting('search_path') || ', other', false)")
+        with pytest.raises(SecondLedger, match=r'"other"\."_sqlx_migrations" \(locked by another session\)'):
+            Ledger.find(own)
 
 
 def test_the_lock_is_waited_for(empty_database: Database, folder: Path, write: Write) -> None:
