@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_network
 
 import psycopg
 import pytest
@@ -69,7 +70,9 @@ def test_its_logins_are_the_specifications_and_its_superuser_is_not_reached_from
 def _listening() -> Iterator[tuple[socket.socket, str, int]]:
     """A service of this machine that a container on Docker's default network reaches. Yield its address there, too."""
     (bridge,) = inspect("network", "bridge")
-    gateway = bridge["IPAM"]["Config"][0]["Gateway"]
+    (config,) = bridge["IPAM"]["Config"]
+    # An engine that made this network itself names its gateway, the first address, only after a restart.
+    gateway = config.get("Gateway") or str(next(ip_network(config["Subnet"]).hosts()))
     with socket.create_server(("0.0.0.0", 0)) as service:
         service.settimeout(0)
         yield service, gateway, service.getsockname()[1]

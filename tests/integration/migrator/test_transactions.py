@@ -23,6 +23,7 @@ from db.migrator import (
 )
 from db.migrator.lock import lock_key
 from tests.conftest import Connection, Database
+from tests.containers import wait_until
 from tests.integration.migrator.conftest import Run, Write, applied_versions, tables
 from tests.integration.migrator.sqlx_folders import FOLDERS
 from tests.promises import promise
@@ -443,7 +444,10 @@ def test_a_database_without_a_free_connection_is_reported_with_its_limit(
 ) -> None:
     monkeypatch.setattr(connection, "_SLOT_SECONDS", 0.0)
     url = empty_database.url("migrator")
-    empty_database.psql(f"ALTER DATABASE {empty_database.name} CONNECTION LIMIT 1")
+    psql, name = empty_database.server.psql, empty_database.name
+    psql(f"ALTER DATABASE {name} CONNECTION LIMIT 1")
+    # The server may still be ending the session that prepared the database.
+    wait_until(lambda: not psql(f"SELECT pid FROM pg_stat_activity WHERE datname = '{name}'").strip())
     with psycopg.connect(url), pytest.raises(Unreachable, match="CONNECTION LIMIT of the database") as caught:
         apply_pending(url, ())
     assert caught.value.sqlstate == "53300"
