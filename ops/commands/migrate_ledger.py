@@ -78,6 +78,7 @@ def repair(
     from --old-file. --moved needs a file with exactly the applied text.
     """
     from db import migrator
+    from infra.text_file import read_bytes
     from ops.migrations.history import old_texts
 
     named = [what for what in (mark_applied, moved, forget) if what is not None]
@@ -131,7 +132,7 @@ def repair(
                 migrator.repair_checksums(
                     conninfo,
                     migrations,
-                    lambda m: [old_file.read_bytes()] if old_file else old_texts(m.up.path),
+                    lambda m: [read_bytes(old_file)] if old_file else old_texts(m.up.path),
                     versions=versions,
                     dry_run=dry_run,
                     wait_seconds=wait_seconds,

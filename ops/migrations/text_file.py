@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from infra.spec.errors import UnreadableFile
+from infra.text_file import read_text
 from ops.errors import Exit, OpsError
 
 
@@ -25,17 +27,15 @@ def refuse_broken_link(path: Path) -> None:
 def read_text_file(path: Path) -> str | None:
     """Return the text of a UTF-8 file without its byte order mark, or None if there is no such file.
 
-    Raises OpsError (2) for a file that cannot be read or contains a NUL byte, and for a link to no file.
+    Raises UnreadableFile, and OpsError (2) for a file that contains a NUL byte, and for a link to no file.
     """
     refuse_broken_link(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise OpsError(f"cannot read {path}: {error.strerror}; fix the file's mode", Exit.USAGE) from error
-    except UnicodeDecodeError as error:
-        raise OpsError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8", Exit.USAGE) from error
+        text = read_text(path, "utf-8-sig")
+    except UnreadableFile as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return None
+        raise
     if (place := text.find("\0")) >= 0:
         # libpq would read a shorter string, perhaps without its sslmode.
         line = text.count("\n", 0, place) + 1

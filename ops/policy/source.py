@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import datetime
-import sys
 from pathlib import Path
 
 from infra.policy.plan import Plan
 from infra.policy.preview import PreviewError
 from infra.policy.rules import IDS
 from infra.policy.waiver import Waiver, WaiverError, read_waivers, waivers_of
-from infra.text_file import read_stream, read_text
+from infra.text_file import STANDARD_INPUT, read_standard_input, read_text
 from ops.errors import Exit, OpsError
 
 
 def read_plan(file: str) -> Plan:
     """Read a preview from a file, or from standard input for `-`. Raise OpsError (2) if it is not one."""
-    name = "standard input" if file == "-" else file
-    text = read_stream(sys.stdin, name) if file == "-" else read_text(Path(file))
+    name = STANDARD_INPUT if file == "-" else file
+    text = read_standard_input() if file == "-" else read_text(Path(file))
     try:
         return Plan.parse(text)
     except PreviewError as error:

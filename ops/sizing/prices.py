@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.text_file import read_text
 from ops.errors import Exit, OpsError
 from ops.sizing.estimate import Estimate
 
@@ -48,11 +49,9 @@ class Prices:
 
 
 def read_prices(path: Path, found: Iterable[Estimate]) -> Prices:
-    """Return the prices of a file. Raise OpsError (2) if it is not valid or lacks a price that is needed."""
+    """Return the prices of a file. Raise UnreadableFile, or OpsError (2) if it is not valid or lacks a needed price."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise OpsError(f"cannot read prices from {path}: {error.strerror}", Exit.USAGE) from error
+        content = tomllib.loads(read_text(path))
     except ValueError as error:
         raise OpsError(f"{path} is not valid TOML: {error}", Exit.USAGE) from error
     if unknown := content.keys() - _KEYS:

@@ -15,6 +15,7 @@ from pathlib import Path
 from db.migrator.connection import Connection, open_connection
 from db.migrator.script import first_line, split_statements, tokens
 from db.named_query import NamedQuery, parse_queries
+from infra.text_file import read_text
 from ops.errors import Exit, OpsError
 from ops.migrations.text_file import is_broken_link
 from ops.sql_check.described import Describer, NotDescribed
@@ -43,8 +44,8 @@ GROUP BY query ORDER BY sum(calls) DESC, query LIMIT %s
 def queries_of_folder(folder: Path) -> dict[str, NamedQuery]:
     """Return the statements of a folder's .sql files, and the queries that `cargo sqlx prepare` wrote there.
 
-    A file with `-- name:` lines has the format of db/queries. Raise OpsError (2) if a file cannot be read, or if there
-    is no query.
+    A file with `-- name:` lines has the format of db/queries. Raise OpsError (2) if
+    there is no query, and UnreadableFile.
     """
     found: dict[str, NamedQuery] = {}
     for path in sorted(folder.rglob("*")):
@@ -178,7 +179,7 @@ def _numbered(texts: Iterator[str]) -> dict[str, NamedQuery]:
 
 
 def _of_sql(path: Path, name: str) -> dict[str, NamedQuery]:
-    text = _read(path)
+    text = read_text(path)
     if _NAMED.search(text):
         try:
             return {f"{name}.{query.name}": query for query in parse_queries(text, path.name).values()}
@@ -195,7 +196,7 @@ def _of_sql(path: Path, name: str) -> dict[str, NamedQuery]:
 
 def _of_json(path: Path, name: str) -> dict[str, NamedQuery]:
     try:
-        content = json.loads(_read(path))
+        content = json.loads(read_text(path))
     except (json.JSONDecodeError, RecursionError) as error:
         raise OpsError(f"{path} is not valid JSON: {error}", Exit.USAGE) from error
     sql = content.get("query") if isinstance(content, dict) else None
@@ -203,12 +204,3 @@ def _of_json(path: Path, name: str) -> dict[str, NamedQuery]:
         return {}
     shown = f"{name.replace('query-', '')[:_SHOWN_HASH]}: {first_line(' '.join(sql.split()), _SHOWN)}"
     return {shown: numbered_query(shown, sql)}
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise OpsError(f"cannot read {path}: {error.strerror}", Exit.USAGE) from error
-    except UnicodeDecodeError as error:
-        raise OpsError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8", Exit.USAGE) from error

@@ -62,6 +62,12 @@ def test_an_invalid_line_is_refused_with_its_number_and_without_its_text(tmp_pat
     assert "secret" not in str(refused.value)
 
 
+def test_line_ends_of_windows_are_not_part_of_a_value(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_bytes(b"A=1\r\nB='2\r\n3'\r\n")
+    assert read_dotenv(path) == {"A": "1", "B": "2\n3"}
+
+
 def test_a_nul_byte_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     path.write_text("OK=1\nA='secret\0?sslmode=verify-full'\n")

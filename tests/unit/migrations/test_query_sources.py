@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.spec.errors import UnreadableFile
 from ops.errors import Exit, OpsError
 from ops.migrations.rehearsal.query_sources import numbered_query, queries_of_folder
 from tests.cases import in_case
@@ -71,7 +72,6 @@ def test_queries_are_read_from_sql_files_and_from_sqlx(tmp_path: Path) -> None:
     [
         ("readme.md", b"SELECT 1", "has no queries"),
         ("a.sql", b"-- nothing", "has no queries"),
-        ("a.sql", b"\xff", "is not UTF-8"),
         ("query-a.json", b"{", "is not valid JSON"),
         ("a.sql", b"-- name: a :read\nSELECT 1", "needs a description"),
     ],
@@ -85,9 +85,13 @@ def test_a_folder_without_readable_queries_is_refused(
     assert caught.value.exit_code == Exit.USAGE
 
 
-def test_a_link_to_no_file_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.sql").write_text("SELECT 1")
-    (tmp_path / "b.sql").symlink_to("gone.sql")
-    with pytest.raises(OpsError, match=r"cannot read .*b\.sql: No such file") as caught:
+    path = tmp_path / "b.sql"
+    path.symlink_to("gone.sql")
+    with pytest.raises(UnreadableFile, match=r"cannot read .*b\.sql: No such file"):
         queries_of_folder(tmp_path)
-    assert caught.value.exit_code == Exit.USAGE
+    path.unlink()
+    path.write_bytes(b"\xff")
+    with pytest.raises(UnreadableFile, match="is not UTF-8"):
+        queries_of_folder(tmp_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from db.migrator.url import DEFAULT_PATH, LEDGER, LOGIN_PATH, SEARCH_PATH
+from infra.spec.errors import UnreadableFile
 from ops.errors import Exit, OpsError
 from ops.migrations.settings import MigrateSettings, find_settings
 from tests.cases import in_case
@@ -184,6 +185,13 @@ def test_a_byte_order_mark_is_accepted_and_links_are_followed(tmp_path: Path, na
     write(tmp_path / "real.toml", "\ufeff[migrate]\nignored-chars = ['x']")
     (tmp_path / name).symlink_to("real.toml")
     assert find_settings(tmp_path).ignored_chars == "x"
+
+
+@pytest.mark.parametrize("name", ["groundwork.toml", "sqlx.toml"])
+def test_a_file_without_an_end_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(UnreadableFile, match=rf"cannot read .*{name}: it is larger than 64 MiB"):
+        find_settings(tmp_path)
 
 
 def test_two_files_of_groundwork_in_a_folder_are_refused(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_a_plan_can_be_read_from_standard_input(
 ) -> None:
     import io
 
-    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(VIOLATED)))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(json.dumps(VIOLATED).encode())))
     with pytest.raises(SystemExit) as exited:
         main(["policy", "check", "--plan", "-"])
     assert exited.value.code == 4

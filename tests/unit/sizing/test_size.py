@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from infra.spec.aws_sizes import DATABASE_CLASSES, vcpus
+from infra.spec.errors import UnreadableFile
 from ops import cli
 from ops.errors import OpsError
 from ops.sizing import estimate
@@ -125,6 +126,11 @@ def test_a_month_costs_what_its_parts_cost(tmp_path: Path) -> None:
     assert "2026-11-30" in prices.source
     huge = estimates(Load(10**10, 10**6, 10**5, 900), FIGURES)
     assert read_prices(path, huge[2:]).monthly(huge[2]) is None
+
+
+def test_prices_without_an_end_are_refused() -> None:
+    with pytest.raises(UnreadableFile, match="cannot read /dev/zero: it is larger than 64 MiB"):
+        read_prices(Path("/dev/zero"), ())
 
 
 def test_connections_above_the_default_limit_are_reported() -> None:
