@@ -575,6 +575,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, capfdbinary: pytest.CaptureFix
                 (folder / name).write_text(program(case.patches[name]))
                 (folder / name).chmod(0o755)
         monkeypatch.setenv("PATH", str(folder), prepend=":")
+        # The checkout may have a stack of its own, with another answer.
+        monkeypatch.setenv("GROUNDWORK_STATE", str(tmp_path / "state"))
         monkeypatch.setattr(
             "ops.stack.pulumi_stack.environment", answers({"PATH": f"{folder}:/bin:/usr/bin"})
         )
