@@ -1,4 +1,4 @@
-"""The state that all processes of a race share: completed writes, the number of reads, and whether to stop.
+"""The state that all processes of a race share: completed writes, how many reads and invalidations, whether to stop.
 
 It is a file in shared memory. Each cell has one writer and is 8 aligned bytes, so that no lock is needed.
 """
@@ -16,7 +16,8 @@ class Ledger:
         """`actors` is the number of threads and tasks in all processes. Each has a number below it."""
         self._actors = actors
         self._floors = users * actors
-        cells = self._floors + actors + 1
+        self._invalidations = self._floors + actors
+        cells = self._invalidations + actors + 1
         if not path.exists():
             path.write_bytes(bytes(8 * cells))
         with path.open("r+b") as file:
@@ -36,7 +37,13 @@ class Ledger:
         self._cells[self._floors + actor] += 1
 
     def reads(self) -> int:
-        return sum(self._cells[self._floors : self._floors + self._actors])
+        return sum(self._cells[self._floors : self._invalidations])
+
+    def count_invalidation(self, actor: int) -> None:
+        self._cells[self._invalidations + actor] += 1
+
+    def invalidations(self) -> int:
+        return sum(self._cells[self._invalidations : -1])
 
     def stop(self) -> None:
         self._cells[-1] = 1

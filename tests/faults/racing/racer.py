@@ -67,7 +67,9 @@ class Writer:
         if version is not None:
             self._owed[user] = max(self._owed.get(user, 0), version)
             self._score.writes += 1
-            self._score.invalidations += verb == "invalidate"
+            if verb == "invalidate":
+                self._score.invalidations += 1
+                self._ledger.count_invalidation(self._actor)
             self._score.undelivered += owes
         if not owes:
             for owed, newest in self._owed.items():

@@ -37,13 +37,14 @@ class Course:
         scheme: str,
         *,
         reads: int,
-        disturb: Callable[[int], None] = lambda reads: None,
+        invalidations: int = 0,
+        disturb: Callable[[int], bool] = lambda reads: True,
         seconds: float = 540,
         **cache_changes: Any,
     ) -> Score:
-        """Run until there were `reads` reads, or for `seconds`.
+        """Run until there were `reads` reads and `invalidations` invalidations, or for `seconds`.
 
-        `disturb` is called repeatedly with the number of reads so far.
+        `disturb` is called repeatedly with the number of reads so far, and returns whether the race may end.
         """
         user_ids = self._make_users()
         here = (self.readers + self.writers) * (2 if scheme == OURS else 1)
@@ -69,9 +70,12 @@ class Course:
         ]
         try:
             give_up_at = time.monotonic() + seconds
-            while ledger.reads() < reads and time.monotonic() < give_up_at and not ledger.is_stopped():
+            may_end = False
+            while time.monotonic() < give_up_at and not ledger.is_stopped():
+                if may_end and ledger.reads() >= reads and ledger.invalidations() >= invalidations:
+                    break
                 assert all(racer.poll() is None for racer in racers), "a process of the race has ended"
-                disturb(ledger.reads())
+                may_end = disturb(ledger.reads())
                 time.sleep(0.02)
             ledger.stop()
             return total([_score(racer) for racer in racers])
