@@ -22,6 +22,8 @@ from pathlib import Path
 
 QUERIES_DIR = Path(__file__).parent / "queries"
 _HEADER = re.compile(r"^-- name: ([a-z][a-z0-9_]*) :(read|write)$")
+_COMMENT = re.compile(r"\s*--(?!\s*name:)")
+_BLOCK_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _CLAUSES = ("takes", "gives", "never null")
 # The Python types of parameters and single columns.
 SCALARS = ("int", "str", "bool", "float", "bytes", "dict", "datetime", "date", "Decimal", "UUID")
@@ -48,17 +50,34 @@ class NamedQuery:
 @cache
 def queries(file_name: str) -> dict[str, NamedQuery]:
     """Return the queries of one file in db/queries, by name. Raises ValueError with the line that is invalid."""
-    path = QUERIES_DIR / f"{file_name}.sql"
-    return parse_queries(path.read_text(encoding="utf-8"), path.name)
+    return read_queries(QUERIES_DIR / f"{file_name}.sql")
+
+
+def read_queries(path: Path) -> dict[str, NamedQuery]:
+    """Return the queries of a UTF-8 file, by name. Raises ValueError as `parse_queries` does, or OSError."""
+    try:
+        return parse_queries(path.read_text(encoding="utf-8"), path.name)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
 
 
 def parse_queries(text: str, file_name: str) -> dict[str, NamedQuery]:
-    """Parse the entries of one file. Comments before the first entry describe the file."""
+    """Parse the entries of one file. Comments before the first entry describe the file.
+
+    Raises ValueError with the line that is invalid.
+    """
+    text = text.removeprefix("\ufeff")
     if (place := text.find("\0")) >= 0:
         line = text.count("\n", 0, place) + 1
         raise ValueError(f"{file_name}:{line}: a NUL byte would cut the statement off; remove it")
     found: dict[str, NamedQuery] = {}
     preamble, *blocks = re.split(r"^(?=-- name:)", text, flags=re.MULTILINE)
+    # Otherwise a line like `--name: a` would hide a query.
+    for number, above in enumerate(_BLOCK_COMMENT.sub(_newlines, preamble).split("\n"), start=1):
+        if above.strip() and not _COMMENT.match(above):
+            raise ValueError(
+                f"{file_name}:{number}: no line `-- name: a_name :read` or `:write` is above this statement"
+            )
     line_number = preamble.count("\n") + 1
     for block in blocks:
         where = f"{file_name}:{line_number}"
@@ -93,6 +112,10 @@ def parse_queries(text: str, file_name: str) -> dict[str, NamedQuery]:
             frozenset(clauses.get("never null", "").replace(",", " ").split()),
         )
     return found
+
+
+def _newlines(found: re.Match[str]) -> str:
+    return "\n" * found[0].count("\n")
 
 
 def _parameters(takes: str, where: str) -> dict[str, str]:

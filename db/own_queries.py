@@ -13,7 +13,7 @@ from psycopg.rows import BaseRowFactory
 from psycopg.types.json import Jsonb
 
 from db.errors import InvalidInput, InvalidRow
-from db.named_query import NamedQuery, parse_queries
+from db.named_query import NamedQuery, parse_queries, read_queries
 from db.validation import (
     any_float,
     bigint,
@@ -74,10 +74,7 @@ def load_queries(source: Path | str) -> dict[str, NamedQuery]:
     `gives` is only a description, except that a write without RETURNING needs `nothing`. Raises ValueError for an
     invalid query.
     """
-    if isinstance(source, Path):
-        queries = parse_queries(source.read_text(encoding="utf-8"), source.name)
-    else:
-        queries = parse_queries(source, "queries")
+    queries = read_queries(source) if isinstance(source, Path) else parse_queries(source, "queries")
     for query in queries.values():
         if problem := _problem(query):
             raise ValueError(f"query {query.name}: {problem}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
-from db.named_query import QUERIES_DIR, parse_queries, queries
+from db.named_query import QUERIES_DIR, parse_queries, queries, read_queries
 from tests.cases import in_case
 
 GOOD = """-- About the file.
@@ -99,6 +100,24 @@ def test_an_invalid_entry_is_reported_with_its_line() -> None:
         parse_queries(
             GOOD.replace("-- takes: nothing\n-- gives: nothing\n", "-- takes: nothing\n"), "things.sql"
         )
+
+
+def test_a_first_entry_is_never_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "things.sql"
+    path.write_text("\ufeff" + GOOD.removeprefix("-- About the file.\n\n"), encoding="utf-8")
+    assert list(read_queries(path)) == ["find_thing", "add_thing"]
+    for header in ("--name: find_thing :read", " -- name: find_thing :read", "find_thing"):
+        path.write_text("/* About\n the file. */\n" + GOOD.replace("-- name: find_thing :read", header, 1))
+        with in_case(header):
+            with pytest.raises(ValueError, match=r"^things.sql:5: no line `-- name: a_name :read`"):
+                read_queries(path)
+
+
+def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "things.sql"
+    path.write_bytes(GOOD.encode() + b"\xff")
+    with pytest.raises(ValueError, match=r"^things.sql is not UTF-8 \(byte \d+\)"):
+        read_queries(path)
 
 
 def test_a_nul_byte_is_refused_with_its_line() -> None:
