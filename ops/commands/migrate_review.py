@@ -88,10 +88,16 @@ def show_plan(
 
     if as_json and markdown:
         raise OpsError("--json and --markdown cannot be combined; pass one of them", Exit.USAGE)
+    choices = {"--from-scratch": from_scratch, "--above": above is not None, "--applied": bool(applied)}
+    offline = [option for option, is_given in choices.items() if is_given]
+    if offline and (url is not None or is_stack_given()):
+        raise OpsError(f"{offline[0]} connects to no database; omit --url and --stack", Exit.USAGE)
+    if from_scratch and len(offline) > 1:
+        raise OpsError(f"--from-scratch plans all files; omit it, or {offline[1]}", Exit.USAGE)
     with exit_codes():
         migrations = read_migrations(folder)
         target = None
-        if not (from_scratch or applied) and above is None:
+        if not offline:
             target = _target(url, stack, must_be_up=is_stack_given())
         settings = migrate_settings()
         rules = RULES.keys() - settings.rules_off()

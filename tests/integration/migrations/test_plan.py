@@ -197,6 +197,25 @@ def test_version_0_is_planned_like_any_other(
     assert [each["name"] for each in plan["pending"]] == names
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--from-scratch", "--url", "postgresql://x@y/z"],
+            "--from-scratch connects to no database; omit --url",
+        ),
+        (["--above", "0", "--stack", "dev"], "--above connects to no database; omit --url and --stack"),
+        (["--from-scratch", "--applied", "1"], "--from-scratch plans all files; omit it, or --applied"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    run: Run, folder: Path, options: list[str], said: str
+) -> None:
+    outcome = run("plan", *options, "--folder", folder)
+    assert outcome.code == Exit.USAGE
+    assert said in outcome.error
+
+
 def test_a_late_migration_is_planned_on_the_current_state_of_the_target(
     run: Run, write: Write, folder: Path, empty_database: Database
 ) -> None:
