@@ -101,7 +101,8 @@ def passwords(
     print_line(f"{', '.join(names)}: new passwords are in use, {old} ({result['seconds']} s)")
     for login, count in done.ended.items():
         print_line(f"{login}: {count} sessions still used the old password and were terminated")
-    print_line(f"`groundwork env --stack {stack} --role ROLE` prints the new connection strings")
+    if set(names) - set(REDIS_SERVER_ROLES):
+        print_line(f"`groundwork env --stack {stack} --role ROLE` prints the new connection strings")
 
 
 @rotate.command()
