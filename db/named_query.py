@@ -22,7 +22,8 @@ from pathlib import Path
 
 QUERIES_DIR = Path(__file__).parent / "queries"
 _HEADER = re.compile(r"^-- name: ([a-z][a-z0-9_]*) :(read|write)$")
-_COMMENT = re.compile(r"\s*--(?!\s*name:)")
+# Misspelled ones too, such as `--Name : a`. Otherwise their statement would be part of the entry above.
+_START = re.compile(r"^(?=[ \t]*--[ \t]*name[ \t]*:)", re.MULTILINE | re.IGNORECASE)
 _BLOCK_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _CLAUSES = ("takes", "gives", "never null")
 # The Python types of parameters and single columns.
@@ -71,10 +72,9 @@ def parse_queries(text: str, file_name: str) -> dict[str, NamedQuery]:
         line = text.count("\n", 0, place) + 1
         raise ValueError(f"{file_name}:{line}: a NUL byte would cut the statement off; remove it")
     found: dict[str, NamedQuery] = {}
-    preamble, *blocks = re.split(r"^(?=-- name:)", text, flags=re.MULTILINE)
-    # Otherwise a line like `--name: a` would hide a query.
+    preamble, *blocks = _START.split(text)
     for number, above in enumerate(_BLOCK_COMMENT.sub(_newlines, preamble).split("\n"), start=1):
-        if above.strip() and not _COMMENT.match(above):
+        if above.strip() and not above.lstrip().startswith("--"):
             raise ValueError(
                 f"{file_name}:{number}: no line `-- name: a_name :read` or `:write` is above this statement"
             )
@@ -82,7 +82,7 @@ def parse_queries(text: str, file_name: str) -> dict[str, NamedQuery]:
     for block in blocks:
         where = f"{file_name}:{line_number}"
         line_number += block.count("\n")
-        header, *lines = block.strip().split("\n")
+        header, *lines = block.rstrip().split("\n")
         match = _HEADER.match(header)
         if match is None:
             raise ValueError(f"{where}: {header!r} should read `-- name: a_name :read` or `:write`")

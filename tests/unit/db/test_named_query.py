@@ -106,11 +106,18 @@ def test_a_first_entry_is_never_ignored(tmp_path: Path) -> None:
     path = tmp_path / "things.sql"
     path.write_text("\ufeff" + GOOD.removeprefix("-- About the file.\n\n"), encoding="utf-8")
     assert list(read_queries(path)) == ["find_thing", "add_thing"]
-    for header in ("--name: find_thing :read", " -- name: find_thing :read", "find_thing"):
-        path.write_text("/* About\n the file. */\n" + GOOD.replace("-- name: find_thing :read", header, 1))
-        with in_case(header):
-            with pytest.raises(ValueError, match=r"^things.sql:5: no line `-- name: a_name :read`"):
-                read_queries(path)
+    path.write_text("/* About\n the file. */\n" + GOOD.replace("-- name: find_thing :read", "find_thing", 1))
+    with pytest.raises(ValueError, match=r"^things.sql:5: no line `-- name: a_name :read`"):
+        read_queries(path)
+
+
+def test_a_misspelled_header_is_not_part_of_the_entry_above() -> None:
+    for name, line in (("find_thing", 3), ("add_thing", 11)):
+        for header in ("--name: {}", " -- name: {}", "-- Name: {}", "--  NAME : {}", "-- name:{}"):
+            with in_case(name, header):
+                text = GOOD.replace(f"-- name: {name}", header.format(name), 1)
+                with pytest.raises(ValueError, match=rf"^things.sql:{line}: .*should read `-- name: a_name"):
+                    parse_queries(text, "things.sql")
 
 
 def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
