@@ -34,9 +34,12 @@ _WRITE = re.compile(
     r"\b(?:INSERT\s+INTO|DELETE\s+FROM|MERGE\s+INTO|UPDATE\b.*?\bSET)\b", re.IGNORECASE | re.DOTALL
 )
 _UTILITY_WRITE = re.compile(r"TRUNCATE\b|COPY\s+[\w.]+\s*(?:\([^()]*\)\s*)?FROM\b", re.IGNORECASE)
+# `%%(id)s` is text.
+_PARAMETER = re.compile(r"(?<!%)(?:%%)*%\((\w+)\)")
 # Literals, quoted names and comments.
 _QUOTED = re.compile(
-    r"""'(?:''|[^'])*' | "[^"]*" | --[^\n]* | /\*.*?\*/ | \$(\w*)\$.*?\$\1\$""", re.DOTALL | re.VERBOSE
+    r"""\b[eE]'(?:''|\\.|[^'\\])*' | '(?:''|[^'])*' | "[^"]*" | --[^\n]* | /\*.*?\*/ | \$(\w*)\$.*?\$\1\$""",
+    re.DOTALL | re.VERBOSE,
 )
 
 
@@ -85,7 +88,9 @@ def _problem(query: NamedQuery) -> str | None:
     sql = query.sql.decode()
     if not _STATEMENT.match(sql):
         return f"begins with {sql[:20]!r}; use SELECT, WITH, VALUES, INSERT, UPDATE, DELETE or MERGE"
-    if odd := set(re.findall(r"%\((\w+)\)", sql)) ^ query.takes.keys():
+    if problem := quoted_parameter(query):
+        return problem
+    if odd := set(_PARAMETER.findall(sql)) ^ query.takes.keys():
         return f"{min(odd)} must be both in `takes` and in the statement"
     bare = _bare(sql)
     if ";" in bare:
@@ -101,6 +106,21 @@ def changes_rows(query: NamedQuery) -> bool:
     """Return whether a statement's text changes rows. What a function that it calls changes is not known."""
     bare = _bare(query.sql.decode())
     return bool(_WRITE.search(bare) or _UTILITY_WRITE.match(bare))
+
+
+def quoted_parameter(query: NamedQuery) -> str | None:
+    """Return what is wrong with the first parameter that is only in a comment or in quotes, or None.
+
+    The driver sends a value for it, and the server has no place for the value.
+    """
+    sql = query.sql.decode()
+    outside = set(_PARAMETER.findall(_bare(sql)))
+    for name in _PARAMETER.findall(sql):
+        if name not in outside:
+            return (
+                f"parameter {name} is only in a comment or in quotes; remove it there, or write %%({name})s"
+            )
+    return None
 
 
 def _bare(sql: str) -> str:

@@ -16,10 +16,12 @@ import psycopg
 from psycopg.pq import ExecStatus
 
 from db.named_query import NamedQuery
+from db.own_queries import quoted_parameter
 from ops.sql_check.declared import Column
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-_PARAMETER = re.compile(rb"%\((\w+)\)s")
+# `%%(id)s` is text.
+_PARAMETER = re.compile(rb"(?<!%)((?:%%)*)%\((\w+)\)s")
 _COPY = re.compile(r"COPY (\w+) \(([^)]*)\) FROM STDIN")
 _INSERT = re.compile(r"(?:INSERT INTO|COPY) (\w+)(?: AS \w+)? \(([^)]*)\)")
 # Transaction control has neither parameters nor columns, and cannot be prepared.
@@ -42,7 +44,7 @@ _PYTHON = {
 
 
 class NotDescribed(Exception):
-    """The server rejects the query. The message is the server's own."""
+    """The query cannot be described. The message is the server's own, except for a parameter in a comment."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Describer:
         )
 
     def describe(self, query: NamedQuery) -> Description:
-        """Describe a query. Raise NotDescribed with the server's reason."""
+        """Describe a query. Raise NotDescribed with the reason."""
         text = query.sql.decode()
         if _CONTROL.match(text):
             return Description({}, [])
@@ -95,8 +97,10 @@ class Describer:
             # Only its table and its columns can be wrong.
             self._prepare(f"SELECT {copied[2]} FROM {copied[1]}".encode())
             return Description({}, [], self._omitted(text), changes_rows=True)
-        names = list(dict.fromkeys(match.decode() for match in _PARAMETER.findall(query.sql)))
-        sql = _PARAMETER.sub(lambda m: b"$%d" % (names.index(m[1].decode()) + 1), query.sql)
+        if problem := quoted_parameter(query):
+            raise NotDescribed(problem)
+        names = list(dict.fromkeys(name.decode() for _, name in _PARAMETER.findall(query.sql)))
+        sql = _PARAMETER.sub(lambda m: b"%b$%d" % (m[1], names.index(m[2].decode()) + 1), query.sql)
         result = self._prepare(sql.replace(b"%%", b"%"))
         parameters = {name: self._types[result.param_type(n)] for n, name in enumerate(names)}
         plan = self._plan(len(names))

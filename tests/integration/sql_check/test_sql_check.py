@@ -188,10 +188,21 @@ def test_a_rejected_statement_is_reported_with_the_servers_message(describer: De
         ("SELEC 1", 'syntax error at or near "SELEC" (42601)'),
         ("SELECT none FROM users", 'column "none" does not exist (42703)'),
         ("COPY users (nobody) FROM STDIN", 'column "nobody" does not exist (42703)'),
+        (
+            "SELECT id FROM users; -- was %(old)s",
+            "parameter old is only in a comment or in quotes; remove it there, or write %%(old)s",
+        ),
     ):
         with pytest.raises(NotDescribed) as caught:
             describer.describe(_query(statement))
         assert str(caught.value) == reason
+
+
+def test_a_percent_sign_is_not_taken_for_a_parameter(describer: Describer) -> None:
+    query = _query(
+        "SELECT username FROM users WHERE username = '%%(a)s' || %(name)s /* %%(b)s */", "name str"
+    )
+    assert describer.describe(query).parameters == {"name": "str"}
 
 
 def test_what_the_application_may_not_do_is_a_finding(database: Database) -> None:

@@ -74,14 +74,21 @@ def test_quoted_text_is_not_taken_for_sql() -> None:
         "SELECT 'a; COMMIT', 'it''s; x', \"DELETE FROM\" -- ; x",
         "SELECT $$ ; $$, $a$ $$ ; UPDATE b SET $a$ /* ; */",
         "SELECT id FROM a FOR UPDATE OF a",
+        "SELECT '%%(a)s' -- %%(b)s",
     ):
         _load(sql, mode="read")
+
+
+def test_an_escaped_quote_does_not_end_its_text() -> None:
+    _load(r"SELECT E'it\'s; %%', %(a)s, e'\\'", takes="a int")
 
 
 def test_declarations_must_fit_the_statement() -> None:
     for arguments, why in (
         ({"sql": "SELECT %(a)s"}, "a must be both"),
         ({"sql": "SELECT 1", "takes": "a int"}, "a must be both"),
+        ({"sql": "SELECT 1 -- %(a)s", "takes": "a int"}, r"a is only in a comment .* write %%\(a\)s"),
+        ({"sql": "SELECT '%%%(a)s'"}, "a is only in a comment or in quotes"),
         ({"sql": "UPDATE a SET b = 1", "gives": "nothing", "mode": "read"}, "mark it as `:write`"),
         (
             {"sql": "WITH a AS (DELETE\nFROM b RETURNING c) SELECT c FROM a", "mode": "read"},
