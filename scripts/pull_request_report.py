@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from ops.git import GitError, git
@@ -71,12 +72,19 @@ def _of_migrations(base: str) -> list[str]:
     except GitError as error:
         print(f"no plan of migrations: {error}", file=sys.stderr)
         return []
-    versions = [int(found) for found in re.findall(r"/(\d+)_[^/]*\.up\.sql$", listed, re.MULTILINE)]
+    # `plan` refuses a version without a file, as of a migration that the pull request deletes.
+    versions = _versions(map(Path, listed.splitlines())) & _versions((ROOT / MIGRATIONS).iterdir())
     plan = FOLDER / "plan.json"
     # A branch that merges late adds a migration older than the base's newest one, which `up` applies too.
     applied = [f"--applied={version}" for version in sorted(versions)]
     _write(plan, "migrate", "plan", *(applied or ["--from-scratch"]), "--json")
     return ["--plan", str(plan)] if _is_json(plan) else []
+
+
+def _versions(paths: Iterable[Path]) -> set[int]:
+    """Return the versions of the migrations among files."""
+    found = (re.fullmatch(r"(\d+)_.*\.up\.sql", path.name) for path in paths)
+    return {int(each[1]) for each in found if each}
 
 
 def _is_json(path: Path) -> bool:

@@ -83,6 +83,7 @@ def show_plan(
     read. Without --url, DATABASE_URL, --stack and a running stack, all files are planned, as with --from-scratch.
     """
     from db.migrator.lint import RULES
+    from db.migrator.source import require_version
     from ops.migrations.plan import plan_from, plan_pending
     from ops.migrations.plan_text import as_markdown, as_text
 
@@ -102,6 +103,8 @@ def show_plan(
         settings = migrate_settings()
         rules = RULES.keys() - settings.rules_off()
         if target is None:
+            for version in applied:
+                require_version(version, migrations)
             below = (each.version for each in migrations if above is not None and each.version <= above)
             plan = plan_from({*applied, *below}, migrations, rules=rules, session=settings.session)
         else:

@@ -206,11 +206,10 @@ def test_version_0_is_planned_like_any_other(
         ),
         (["--above", "0", "--stack", "dev"], "--above connects to no database; omit --url and --stack"),
         (["--from-scratch", "--applied", "1"], "--from-scratch plans all files; omit it, or --applied"),
+        (["--applied", "7"], "there is no migration of version 7; the newest is None"),
     ],
 )
-def test_options_that_contradict_each_other_are_refused(
-    run: Run, folder: Path, options: list[str], said: str
-) -> None:
+def test_invalid_options_are_refused(run: Run, folder: Path, options: list[str], said: str) -> None:
     outcome = run("plan", *options, "--folder", folder)
     assert outcome.code == Exit.USAGE
     assert said in outcome.error

@@ -105,6 +105,16 @@ def test_migrations_that_the_base_lacks_are_planned(report: Report) -> None:
     assert f"migrate plan {applied} --json" in (report.given / "calls").read_text().splitlines()
 
 
+def test_a_migration_that_is_deleted_is_not_named(
+    make: Make, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (kept,) = (Path("db") / "migrations").glob("0001_*.up.sql")
+    listed = f"{kept}\ndb/migrations/9999_deleted.up.sql\n"
+    monkeypatch.setattr(pull_request_report, "git", lambda *arguments: listed.encode())
+    make()
+    assert "migrate plan --applied=1 --json" in (given / "calls").read_text().splitlines()
+
+
 def test_a_failed_preview_is_in_the_comment(make: Make, given: Path) -> None:
     (given / "preview-prod").unlink()
     (given / "policy-check").unlink()
