@@ -18,8 +18,8 @@ from db.migrator.connection import (
     check_deferred_constraints,
     execute_statement,
     open_connection,
-    translated_errors,
 )
+from db.migrator.failure import attributed_to
 from db.migrator.resumption import is_resumable
 from db.migrator.script import Statement, first_line
 from db.migrator.source import Script
@@ -117,13 +117,13 @@ def measure(url: str, migration: Migration) -> MeasuredMigration:
         except ScriptFailed as error:
             if error.sqlstate not in WANTS_NO_TRANSACTION:
                 raise
-    with open_connection(url) as connection:
+    with open_connection(url) as connection, attributed_to(script):
         statements = tuple(_alone(url, connection, script, statement) for statement in script.statements)
     return MeasuredMigration(False, statements)
 
 
 def _in_transactions(url: str, script: Script) -> tuple[MeasuredStatement, ...]:
-    with open_connection(url) as connection:
+    with open_connection(url) as connection, attributed_to(script):
         measured: list[MeasuredStatement] = []
         for transaction in script.transactions:
             with connection.transaction(force_rollback=not transaction.commits):
@@ -157,8 +157,13 @@ def _alone(url: str, connection: Connection, script: Script, statement: Statemen
     before = _look(connection)
     names = [name for (name,) in connection.execute(_LOCKABLE.encode()).fetchall()]
     modes: dict[int, str] = {}
-    with open_connection(url) as observer, open_connection(url) as blocker, ThreadPoolExecutor(1) as pool:
-        with blocker.transaction(), translated_errors():
+    with (
+        open_connection(url) as observer,
+        open_connection(url) as blocker,
+        attributed_to(script),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        with blocker.transaction():
             if names:
                 tables = ", ".join(map(str, names))
                 blocker.execute(f"LOCK TABLE ONLY {tables} IN SHARE UPDATE EXCLUSIVE MODE".encode())

@@ -16,9 +16,10 @@ from typing import TypeVar
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from db.migrator import Migration, ScriptFailed
+from db.migrator import Migration, ScriptFailed, Unreachable
 from db.migrator.catalog import Catalog, Entry, read_catalog
 from db.migrator.connection import Connection, execute_statement, open_connection
+from db.migrator.failure import attributed_to
 from db.migrator.ledger import Ledger
 from db.migrator.source import Script
 from db.migrator.url import LEDGER, SEARCH_PATH, with_session
@@ -279,6 +280,8 @@ def on_temporary_server(*, is_applied: bool) -> Iterator[None]:
             else f"{_UNCHANGED}: correct the file and run again"
         )
         raise error.but(advice, is_dirty=error.is_dirty) from error.__cause__
+    except Unreachable as error:
+        raise Unreachable(f"{error}; {_UNCHANGED}", sqlstate=error.sqlstate) from error
 
 
 def create_scratch_database(
@@ -301,7 +304,11 @@ def create_scratch_database(
 def _run_in_one_transaction(database: ScratchDatabase, script: Script) -> None:
     """Run a script with several transactions in a single one that is rolled back."""
     script.check()
-    with open_connection(database.url) as connection, connection.transaction(force_rollback=True):
+    with (
+        open_connection(database.url) as connection,
+        attributed_to(script),
+        connection.transaction(force_rollback=True),
+    ):
         for transaction in script.transactions:
             with connection.transaction(force_rollback=not transaction.commits):
                 _, statements = transaction.without_modes()

@@ -215,6 +215,15 @@ def test_invalid_options_are_refused(run: Run, folder: Path, options: list[str],
     assert said in outcome.error
 
 
+@pytest.mark.parametrize("header", ["", "-- no-transaction\n"])
+def test_a_file_that_ends_its_own_session_is_named(run: Run, write: Write, folder: Path, header: str) -> None:
+    write("1_ends.sql", f"{header}SELECT pg_terminate_backend(pg_backend_pid())")
+    outcome = run("plan", "--from-scratch", "--folder", folder)
+    assert outcome.code == Exit.UNREACHABLE
+    assert "1_ends.sql: the connection was lost while this file ran" in outcome.error
+    assert "on a temporary server, and the database is unchanged" in outcome.error
+
+
 def test_a_late_migration_is_planned_on_the_current_state_of_the_target(
     run: Run, write: Write, folder: Path, empty_database: Database
 ) -> None:
