@@ -133,5 +133,6 @@ def _git(*arguments: str) -> bytes:
     try:
         return git(_ROOT, *arguments)
     except GitError as error:
-        # Usually a revision that does not exist.
-        raise OpsError(str(error), Exit.USAGE) from error
+        raise OpsError(
+            f"{error}; --against takes a commit, branch or tag of this checkout", Exit.USAGE
+        ) from error

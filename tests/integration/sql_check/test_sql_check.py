@@ -337,7 +337,8 @@ def test_queries_from_before_types_were_declared_are_compared(
 
 
 def test_an_unknown_revision_is_reported_in_one_line(scratch: ScratchServer) -> None:
-    with pytest.raises(OpsError, match=r"`git ls-tree` in .* failed: Not a valid object name nonsense"):
+    said = r"`git ls-tree` in .* failed: Not a valid object name nonsense; --against takes a commit, branch or tag"
+    with pytest.raises(OpsError, match=said):
         checker.check_against(scratch, "nonsense")
 
 
