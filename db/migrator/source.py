@@ -254,9 +254,8 @@ def require_version(version: int, migrations: Iterable[Migration]) -> Migration:
     """Return the migration of that version. Raises UnknownMigration if there is none."""
     by_version = {m.version: m for m in migrations}
     if version not in by_version:
-        raise UnknownMigration(
-            f"there is no migration of version {version}; the newest is {max(by_version, default=None)}"
-        )
+        existing = f"the newest is {max(by_version)}" if by_version else "the folder has no migrations"
+        raise UnknownMigration(f"there is no migration of version {version}; {existing}")
     return by_version[version]
 
 

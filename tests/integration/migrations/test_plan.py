@@ -206,7 +206,7 @@ def test_version_0_is_planned_like_any_other(
         ),
         (["--above", "0", "--stack", "dev"], "--above connects to no database; omit --url and --stack"),
         (["--from-scratch", "--applied", "1"], "--from-scratch plans all files; omit it, or --applied"),
-        (["--applied", "7"], "there is no migration of version 7; the newest is None"),
+        (["--applied", "7"], "there is no migration of version 7; the folder has no migrations"),
     ],
 )
 def test_invalid_options_are_refused(run: Run, folder: Path, options: list[str], said: str) -> None:
