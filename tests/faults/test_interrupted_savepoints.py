@@ -31,7 +31,7 @@ from tests.containers import Server
 from tests.faults.interrupts import Interrupt, Interrupted
 from tests.integration.data_access import cache_settings, database_settings
 from tests.promises import promise
-from tests.scale import scaled
+from tests.scale import IS_FULL, scaled
 
 RUNS = scaled(300, 2500)
 STRIDE = scaled(8, 1)
@@ -419,7 +419,7 @@ def test_naive_savepoints_keep_what_an_interrupted_block_has_written(
 # The signal may arrive in a finalizer, where Python reports the exception and continues.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @promise("an error that leaves a nested block undoes this block and nothing else")
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, Interrupted])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, Interrupted] if IS_FULL else [KeyboardInterrupt])
 def test_a_signal_at_a_random_moment_undoes_the_block_that_it_leaves(
     settings: tuple[Any, Any], database: Database, kind: type[BaseException]
 ) -> None:
