@@ -9,7 +9,17 @@ from typing import Any
 from infra.docker.engine import DockerError, docker
 from infra.spec.backup import CONFIG_FILE, PGBACKREST
 from ops.backup.pgbackrest import trouble
-from ops.doctor.check_result import STACK_OPTION, CheckResult, CheckStatus, fail, judged, level, skipped, warn
+from ops.doctor.check_result import (
+    STACK_OPTION,
+    CheckResult,
+    CheckStatus,
+    counted,
+    fail,
+    judged,
+    level,
+    skipped,
+    warn,
+)
 from ops.doctor.examination import Examination
 from ops.doctor.thresholds import Thresholds
 from ops.servers.errors import one_line
@@ -126,6 +136,7 @@ def judge(stanzas: Sequence[Mapping[str, Any]], now: float, limits: Thresholds) 
     hours = (now - stopped) / 3600
     return judged(
         level(hours, limits.backup_hours_warn, limits.backup_hours_fail),
-        f"the newest backup, {label}, is {hours:.0f} hours old; there are {len(found)} backups",
+        f"the newest backup, {label}, is {counted(round(hours), 'hour')} old;"
+        f" the repository has {counted(len(found), 'backup')}",
         _ADVICE,
     )

@@ -39,14 +39,18 @@ def stanza(*hours_ago: float, code: int = 0, message: str = "ok", error: bool = 
 def test_the_newest_complete_backup_is_checked_by_its_age() -> None:
     cases: list[tuple[list[dict[str, Any]], CheckStatus, str]] = [
         ([], CheckStatus.SKIPPED, "backups are not set up"),
-        ([stanza(40, 3)], CheckStatus.OK, "2023-3F, is 3 hours old; there are 2 backups"),
+        ([stanza(40, 3)], CheckStatus.OK, "2023-3F, is 3 hours old; the repository has 2 backups"),
         ([stanza(30)], CheckStatus.WARN, "30 hours old"),
         ([stanza(60)], CheckStatus.FAIL, "60 hours old"),
         ([stanza()], CheckStatus.WARN, "no complete backup yet"),
         # pgBackRest marks a backup in this way only if it has found wrong checksums.
         ([stanza(1, error=True)], CheckStatus.FAIL, "2023-1F, has pages with a wrong checksum"),
         ([stanza(3), stanza(1, error=True)], CheckStatus.FAIL, "2023-1F, has pages with a wrong checksum"),
-        ([stanza(3, error=True), stanza(1)], CheckStatus.OK, "2023-1F, is 1 hours old; there are 2 backups"),
+        (
+            [stanza(3, error=True), stanza(1)],
+            CheckStatus.OK,
+            "2023-1F, is 1 hour old; the repository has 2 backups",
+        ),
         ([stanza(code=2, message="no valid backups")], CheckStatus.WARN, "no complete backup yet"),
         (
             [stanza(code=1, message="missing stanza path")],
