@@ -22,6 +22,7 @@ from ops.sql_check.described import Describer, Description, NotDescribed
 
 _ROOT = Path(__file__).parents[2]
 _QUERIES, _MIGRATIONS = "db/queries", "db/migrations"
+_ADVICE = "--against takes a commit, branch or tag of this checkout"
 _NO_CLAUSES = "-- takes: nothing\n-- gives: nothing\n"
 # The first line of an entry, and the rest of it.
 _ENTRY = re.compile(r"^(-- name:[^\n]*\n)(.*?)(?=^-- name:|\Z)", re.MULTILINE | re.DOTALL)
@@ -122,7 +123,10 @@ def _with_clauses(text: str) -> str:
 
 def _names(revision: str, folder: str) -> list[str]:
     listed = _git("ls-tree", "--name-only", revision, f"{folder}/").decode().splitlines()
-    return [line.rpartition("/")[2] for line in listed if line.endswith(".sql")]
+    names = [line.rpartition("/")[2] for line in listed if line.endswith(".sql")]
+    if not names:
+        raise OpsError(f"{revision} has no SQL files in {folder}; {_ADVICE}", Exit.USAGE)
+    return names
 
 
 def _show(revision: str, path: str) -> bytes:
@@ -133,6 +137,4 @@ def _git(*arguments: str) -> bytes:
     try:
         return git(_ROOT, *arguments)
     except GitError as error:
-        raise OpsError(
-            f"{error}; --against takes a commit, branch or tag of this checkout", Exit.USAGE
-        ) from error
+        raise OpsError(f"{error}; {_ADVICE}", Exit.USAGE) from error

@@ -24,6 +24,7 @@ from ops.sql_check import checker, grants, lockfile
 from ops.sql_check.comparison import mismatches
 from ops.sql_check.declared import all_queries
 from ops.sql_check.described import Describer, NotDescribed
+from tests.cases import in_case
 from tests.conftest import Database
 from tests.declared_parameters import hold
 from tests.integration.migrator.conftest import SharedScratch
@@ -336,10 +337,18 @@ def test_queries_from_before_types_were_declared_are_compared(
     assert checker.check_against(scratch, "HEAD") == []
 
 
-def test_an_unknown_revision_is_reported_in_one_line(scratch: ScratchServer) -> None:
-    said = r"`git ls-tree` in .* failed: Not a valid object name nonsense; --against takes a commit, branch or tag"
-    with pytest.raises(OpsError, match=said):
-        checker.check_against(scratch, "nonsense")
+def test_a_revision_that_cannot_be_compared_is_reported_in_one_line(scratch: ScratchServer) -> None:
+    for revision, reason in (
+        ("nonsense", r"`git ls-tree` in .* failed: Not a valid object name nonsense"),
+        ("-h", r"`git ls-tree` in .* failed: no reason given"),
+        # It has no query that could fail on the current schema.
+        ("HEAD:db", "HEAD:db has no SQL files in db/queries"),
+    ):
+        with in_case(revision):
+            with pytest.raises(OpsError) as refused:
+                checker.check_against(scratch, revision)
+            assert re.fullmatch(f"{reason}; --against takes a commit, branch or tag .*", str(refused.value))
+            assert refused.value.exit_code == Exit.USAGE
 
 
 def test_sent_parameters_are_checked_against_the_declared_ones() -> None:
